@@ -1,0 +1,310 @@
+"""
+The signalling messages: JSON text C{{"type": ..., "payload": {...}}} to frozen values and back.
+
+A reader ignores fields that it does not know; a type that it does not know, or a payload of the
+wrong shape, is a L{WireError}.  One parser reads each message once, so that no two parts of the
+program can disagree about what it said; duplicate keys, C{NaN} and lone surrogates are refused.
+The names are those of C{docs/protocol.rst}, "Signalling".
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Annotated, Any, Literal, NoReturn
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .errors import WireError
+
+#: The largest message that the server takes, in bytes of UTF-8.
+MAX_MESSAGE = 64 * 1024
+
+_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+
+Id = Annotated[str, Meta(pattern=_ID)]
+SessionId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Text = Annotated[str, Meta(max_length=256)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Blob = Annotated[str, Meta(max_length=4096)]
+Channel = Annotated[int, Meta(ge=0, lt=2**63)]
+Count = Annotated[int, Meta(ge=0, lt=2**63)]
+#: Whatever number a client counts its time in; it comes back as it was.
+Timestamp = (
+    Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[float, Meta(ge=-(2**53), le=2**53)]
+)
+
+
+class Code(str, enum.Enum):
+    """The codes of C{error} messages."""
+
+    BAD_MESSAGE = "bad_message"
+    NOT_REGISTERED = "not_registered"
+    UNAUTHORIZED = "unauthorized"
+    ID_IN_USE = "id_in_use"
+    UNKNOWN_CLIENT = "unknown_client"
+    CLIENT_OFFLINE = "client_offline"
+    UNKNOWN_SERVICE = "unknown_service"
+    FORBIDDEN = "forbidden"
+    REJECTED = "rejected"
+    SESSION_LIMIT = "session_limit"
+    BYTE_LIMIT = "byte_limit"
+    RATE_LIMITED = "rate_limited"
+    TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+class _Camel(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=False):
+    """camelCase on the wire, snake_case in Python."""
+
+
+class Service(_Camel):
+    """Something that a client offers."""
+
+    id: Id
+    protocol: Literal["tcp", "udp", "http", "ws"]
+    local_port: Port
+    local_host: Text = "localhost"
+    description: Text | None = None
+    mode: Literal["raw", "link"] | UnsetType = UNSET
+
+
+class RelayAddress(_Camel):
+    """Where the legs of a session are dialled."""
+
+    host: Text
+    port: Port
+    protocol: str = "tcp"
+
+
+class ClientEntry(_Camel):
+    """A line of the client list."""
+
+    id: Id
+    status: str
+    services: tuple[Service, ...]
+
+
+class Message(_Camel):
+    """What every message has in common: nothing but its type."""
+
+
+# Client to server.
+
+
+class Register(Message, tag="register"):
+    """
+    The login.  Without an identity, C{certificate} and C{proof} are left out.
+
+    @ivar client_id: empty or left out: the server chooses a name.
+    @ivar certificate: base64 DER of the identity's self-signed certificate.
+    @ivar proof: base64 signature over L{relaytun.wire.proof.login_statement}.
+    @ivar transient: a second login beside the client's main one, for a visitor of short life;
+        it offers nothing, is not listed and displaces nobody.
+    """
+
+    client_id: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z")] = ""
+    services: Annotated[tuple[Service, ...], Meta(max_length=256)] = ()
+    token: Text | UnsetType = UNSET
+    certificate: Blob | UnsetType = UNSET
+    proof: Blob | UnsetType = UNSET
+    transient: bool = False
+
+
+class GetClientList(Message, tag="get_client_list"):
+    """Ask for L{ClientList}."""
+
+
+class ConnectRequest(Message, tag="connect_request"):
+    """A visitor asks for a session; C{request_id} comes back in the answer."""
+
+    to_client_id: Id
+    service_id: Id
+    request_id: Text | UnsetType = UNSET
+
+
+class AcceptSession(Message, tag="accept_session"):
+    """The provider's yes to a L{ConnectOffer}."""
+
+    session_id: SessionId
+
+
+class RejectSession(Message, tag="reject_session"):
+    """The provider's no to a L{ConnectOffer}, or the end of a session that it does not know."""
+
+    session_id: SessionId
+    reason: Text | None = None
+
+
+class CloseSession(Message, tag="close_session"):
+    """Either side has no further use for the session: its channels are cut."""
+
+    session_id: SessionId
+
+
+class Heartbeat(Message, tag="heartbeat"):
+    """Both ways: the server sends it back as it came."""
+
+    timestamp: Timestamp = 0
+
+
+class Unregister(Message, tag="unregister"):
+    """The client leaves."""
+
+
+# Server to client.
+
+
+class RegisterResponse(Message, tag="register_response"):
+    """
+    The answer to L{Register}.
+
+    @ivar error: a L{Code}, with C{message} as its sentence.
+    @ivar relay: where the relay port is, so that a client can see early whether it gets there.
+    """
+
+    success: bool
+    assigned_id: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    relay: RelayAddress | UnsetType = UNSET
+    heartbeat_timeout: float | UnsetType = UNSET
+
+
+class ClientList(Message, tag="client_list"):
+    """Who is there, and what they offer."""
+
+    clients: tuple[ClientEntry, ...]
+
+
+class ConnectOffer(Message, tag="connect_request"):
+    """To the provider: somebody asks for one of its services."""
+
+    from_client_id: str
+    to_client_id: str
+    service_id: str
+    session_id: SessionId
+    channel_key: str
+    relay_addr: RelayAddress
+    mode: str = "raw"
+
+
+class CreateSession(Message, tag="create_session"):
+    """To the visitor: the session is granted."""
+
+    session_id: SessionId
+    peer_client_id: str
+    service: Service
+    relay_addr: RelayAddress
+    channel_key: str
+    mode: str = "raw"
+    request_id: Text | UnsetType = UNSET
+
+
+class OpenChannel(Message, tag="open_channel"):
+    """To the provider of a raw session: the visitor's leg waits for yours."""
+
+    session_id: SessionId
+    channel: Channel
+
+
+class SessionClosed(Message, tag="session_closed"):
+    """The session is over; C{reason} is its mood."""
+
+    session_id: SessionId
+    reason: str
+    bytes_transferred: Count
+
+
+class Error(Message, tag="error"):
+    """Something that the other side asked for, or sent, is not to be."""
+
+    code: str
+    message: str
+    session_id: SessionId | UnsetType = UNSET
+    request_id: Text | UnsetType = UNSET
+
+
+def _table(*types: type[Message]) -> dict[str, type[Message]]:
+    return {str(kind.__struct_config__.tag): kind for kind in types}
+
+
+#: What a server takes from a client.
+FROM_CLIENT = _table(
+    Register,
+    GetClientList,
+    ConnectRequest,
+    AcceptSession,
+    RejectSession,
+    CloseSession,
+    Heartbeat,
+    Unregister,
+    Error,
+)
+#: What a client takes from a server.
+FROM_SERVER = _table(
+    RegisterResponse,
+    ClientList,
+    ConnectOffer,
+    CreateSession,
+    OpenChannel,
+    SessionClosed,
+    Heartbeat,
+    Error,
+)
+
+
+def encode(message: Message) -> bytes:
+    """The message as UTF-8 JSON."""
+    payload = msgspec.to_builtins(message)
+    kind = payload.pop("type")
+    return msgspec.json.encode({"type": kind, "payload": payload})
+
+
+def decode(data: bytes, types: dict[str, type[Message]]) -> Message:
+    """
+    @param data: a whole message, UTF-8 JSON.
+    @param types: L{FROM_CLIENT} or L{FROM_SERVER}.
+    @raise WireError: if it is no such message.
+    """
+    envelope = _parse(data)
+    if not isinstance(envelope, dict):
+        raise WireError("a message is a JSON object with type and payload")
+    kind = envelope.get("type")
+    payload = envelope.get("payload", {})
+    if not isinstance(kind, str) or not isinstance(payload, dict):
+        raise WireError("a message has a type (a string) and a payload (an object)")
+    struct = types.get(kind)
+    if struct is None:
+        raise WireError("unknown message type")
+    payload.pop("type", None)
+    try:
+        return msgspec.convert(payload, struct)
+    except msgspec.ValidationError as error:
+        raise WireError(f"{kind}: {error}") from None
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        if "\\u" in text:  # A lone surrogate is no text: it could not be sent on.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except WireError:
+        raise
+    except (ValueError, RecursionError):
+        raise WireError("not JSON text") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise WireError("a key stands twice in the message")
+    return result
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise WireError("NaN and Infinity are no JSON")
