@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .errors import WireError
+from .text import printable
 
 #: The largest message that the server takes, in bytes of UTF-8.
 MAX_MESSAGE = 64 * 1024
@@ -60,7 +61,7 @@ class _Camel(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Fa
     """camelCase on the wire, snake_case in Python."""
 
 
-class Service(_Camel):
+class Service(_Camel, frozen=True):
     """Something that a client offers."""
 
     id: Id
@@ -71,7 +72,7 @@ class Service(_Camel):
     mode: Literal["raw", "link"] | UnsetType = UNSET
 
 
-class RelayAddress(_Camel):
+class RelayAddress(_Camel, frozen=True):
     """Where the legs of a session are dialled."""
 
     host: Text
@@ -79,7 +80,7 @@ class RelayAddress(_Camel):
     protocol: str = "tcp"
 
 
-class ClientEntry(_Camel):
+class ClientEntry(_Camel, frozen=True):
     """A line of the client list."""
 
     id: Id
@@ -87,14 +88,14 @@ class ClientEntry(_Camel):
     services: tuple[Service, ...]
 
 
-class Message(_Camel):
+class Message(_Camel, frozen=True):
     """What every message has in common: nothing but its type."""
 
 
 # Client to server.
 
 
-class Register(Message, tag="register"):
+class Register(Message, frozen=True, tag="register"):
     """
     The login.  Without an identity, C{certificate} and C{proof} are left out.
 
@@ -113,11 +114,11 @@ class Register(Message, tag="register"):
     transient: bool = False
 
 
-class GetClientList(Message, tag="get_client_list"):
+class GetClientList(Message, frozen=True, tag="get_client_list"):
     """Ask for L{ClientList}."""
 
 
-class ConnectRequest(Message, tag="connect_request"):
+class ConnectRequest(Message, frozen=True, tag="connect_request"):
     """A visitor asks for a session; C{request_id} comes back in the answer."""
 
     to_client_id: Id
@@ -125,39 +126,39 @@ class ConnectRequest(Message, tag="connect_request"):
     request_id: Text | UnsetType = UNSET
 
 
-class AcceptSession(Message, tag="accept_session"):
+class AcceptSession(Message, frozen=True, tag="accept_session"):
     """The provider's yes to a L{ConnectOffer}."""
 
     session_id: SessionId
 
 
-class RejectSession(Message, tag="reject_session"):
+class RejectSession(Message, frozen=True, tag="reject_session"):
     """The provider's no to a L{ConnectOffer}, or the end of a session that it does not know."""
 
     session_id: SessionId
     reason: Text | None = None
 
 
-class CloseSession(Message, tag="close_session"):
+class CloseSession(Message, frozen=True, tag="close_session"):
     """Either side has no further use for the session: its channels are cut."""
 
     session_id: SessionId
 
 
-class Heartbeat(Message, tag="heartbeat"):
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """Both ways: the server sends it back as it came."""
 
     timestamp: Timestamp = 0
 
 
-class Unregister(Message, tag="unregister"):
+class Unregister(Message, frozen=True, tag="unregister"):
     """The client leaves."""
 
 
 # Server to client.
 
 
-class RegisterResponse(Message, tag="register_response"):
+class RegisterResponse(Message, frozen=True, tag="register_response"):
     """
     The answer to L{Register}.
 
@@ -173,13 +174,13 @@ class RegisterResponse(Message, tag="register_response"):
     heartbeat_timeout: float | UnsetType = UNSET
 
 
-class ClientList(Message, tag="client_list"):
+class ClientList(Message, frozen=True, tag="client_list"):
     """Who is there, and what they offer."""
 
     clients: tuple[ClientEntry, ...]
 
 
-class ConnectOffer(Message, tag="connect_request"):
+class ConnectOffer(Message, frozen=True, tag="connect_request"):
     """To the provider: somebody asks for one of its services."""
 
     from_client_id: str
@@ -191,7 +192,7 @@ class ConnectOffer(Message, tag="connect_request"):
     mode: str = "raw"
 
 
-class CreateSession(Message, tag="create_session"):
+class CreateSession(Message, frozen=True, tag="create_session"):
     """To the visitor: the session is granted."""
 
     session_id: SessionId
@@ -203,14 +204,14 @@ class CreateSession(Message, tag="create_session"):
     request_id: Text | UnsetType = UNSET
 
 
-class OpenChannel(Message, tag="open_channel"):
+class OpenChannel(Message, frozen=True, tag="open_channel"):
     """To the provider of a raw session: the visitor's leg waits for yours."""
 
     session_id: SessionId
     channel: Channel
 
 
-class SessionClosed(Message, tag="session_closed"):
+class SessionClosed(Message, frozen=True, tag="session_closed"):
     """The session is over; C{reason} is its mood."""
 
     session_id: SessionId
@@ -218,7 +219,7 @@ class SessionClosed(Message, tag="session_closed"):
     bytes_transferred: Count
 
 
-class Error(Message, tag="error"):
+class Error(Message, frozen=True, tag="error"):
     """Something that the other side asked for, or sent, is not to be."""
 
     code: str
@@ -283,7 +284,7 @@ def decode(data: bytes, types: dict[str, type[Message]]) -> Message:
     try:
         return msgspec.convert(payload, struct)
     except msgspec.ValidationError as error:
-        raise WireError(f"{kind}: {error}") from None
+        raise WireError(f"{kind}: {printable(str(error))}") from None
 
 
 def _parse(data: bytes) -> Any:
