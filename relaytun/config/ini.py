@@ -1,0 +1,81 @@
+"""
+INI text -> sections.
+
+Finds what is wrong with the form: broken lines, duplicates, unknown sections
+and keys. What the values mean is not judged here.
+
+Comments start with C{;} or C{#}, at the start of a line or after a blank.
+"""
+
+from __future__ import annotations
+
+import configparser
+from functools import partial
+
+from relaytun.config.section import KEYS, NAME_KEYS, Section, shown, unknown
+
+
+def read_ini(file: str, text: str, problems: list[str]) -> list[Section]:
+    """
+    Read the sections of an INI file, in order.
+
+    @param file: the file's name for the messages.
+    @param problems: where lines about what is wrong are added.
+    @return: the sections of known kinds.
+    """
+    parser = _parse(file, text, problems)
+    sections = [_section(file, parser, header, problems) for header in parser.sections()]
+    return [section for section in sections if section is not None]
+
+
+def _parse(file: str, text: str, problems: list[str]) -> configparser.RawConfigParser:
+    """Parse strictly, and if something is there twice note it and read on with the last one."""
+    for strict in (True, False):
+        parser = configparser.RawConfigParser(
+            strict=strict,
+            default_section="",
+            inline_comment_prefixes=(";", "#"),
+            empty_lines_in_values=False,
+        )
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            parser.read_string(text)
+            break
+        except configparser.DuplicateSectionError as error:
+            place = f"line {error.lineno}: [{shown(error.section)}]"
+            problems.append(f"{file}: {place}: is there twice: put the two together")
+        except configparser.DuplicateOptionError as error:
+            place = f"line {error.lineno}: [{shown(error.section)}] {shown(error.option)}"
+            problems.append(f"{file}: {place}: is there twice: remove one")
+        except configparser.MissingSectionHeaderError as error:
+            problem = "comes before any section: start with a line such as [server] or [client]"
+            problems.append(f"{file}: line {error.lineno}: {problem}")
+            break
+        except configparser.ParsingError as error:
+            problems.extend(
+                f"{file}: line {number}: not a [section], a key = value or a comment"
+                for number, _ in error.errors
+            )
+            break
+    return parser
+
+
+def _section(
+    file: str, parser: configparser.RawConfigParser, header: str, problems: list[str]
+) -> Section | None:
+    kind, colon, name = header.partition(":")
+    label = f"{file}: [{shown(header)}]"
+    name_key = NAME_KEYS.get(kind)
+    if kind not in KEYS or (colon and name_key is None):
+        known = (f"[{k}:{NAME_KEYS[k].upper()}]" if k in NAME_KEYS else f"[{k}]" for k in KEYS)
+        problems.append(f"{label}: {unknown('section', header, known)}")
+        return None
+    section = Section(kind, partial("{} {}".format, label), problems)
+    for key, value in parser.items(header):
+        if key in KEYS[kind]:
+            section.put(key, value)
+        else:
+            section.note(shown(key), unknown("key", key, KEYS[kind]))
+    if name_key is not None:
+        section.override({name_key: name}, lambda _: label)
+    return section

@@ -1,0 +1,268 @@
+"""
+What INI files, JSON files and command lines are turned into before their values are judged.
+
+A L{Section} holds texts by key, each with the place it came from, so that one
+set of rules serves all three and every problem is noted with its place. The
+rules themselves are in C{server} and C{client}.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from relaytun.config import values
+from relaytun.config.files import read_text
+
+T = TypeVar("T")
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "server": (
+        "host",
+        "control_port",
+        "relay_port",
+        "public_host",
+        "state_dir",
+        "token",
+        "token_file",
+        "session_timeout",
+        "heartbeat_interval",
+        "heartbeat_timeout",
+        "max_clients",
+        "max_sessions",
+        "max_bytes_per_session",
+        "plaintext",
+        "certificate",
+        "key",
+    ),
+    "public": ("allow_ports",),
+    "http": ("vhost_http_port", "vhost_https_port", "subdomain_host"),
+    "client": (
+        "invite",
+        "invite_file",
+        "server",
+        "servers",
+        "token",
+        "token_file",
+        "fingerprint",
+        "client_id",
+        "state_dir",
+        "auto_reconnect",
+        "reconnect_interval",
+        "heartbeat_interval",
+        "transport",
+    ),
+    "service": (
+        "protocol",
+        "local_host",
+        "local_port",
+        "description",
+        "allow",
+        "mode",
+        "remote_port",
+        "custom_domains",
+        "subdomain",
+    ),
+    "connect": ("target", "service", "local_host", "local_port", "peer_fingerprint"),
+}
+"""The keys of each kind of section, in the spelling of an INI file."""
+
+LATER = frozenset(
+    {
+        *KEYS["public"],
+        *KEYS["http"],
+        "servers",
+        "remote_port",
+        "custom_domains",
+        "subdomain",
+        "peer_fingerprint",
+    }
+)
+"""The keys of the design that this version cannot honour; they may be there, but empty."""
+
+SERVER_KINDS = frozenset({"server", "public", "http"})
+NAME_KEYS = {"service": "id", "connect": "name"}
+"""The kinds of section of which there are many, and what tells two of them apart."""
+
+_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
+
+
+class Entry(NamedTuple):
+    """
+    One key's text.
+
+    @ivar place: where it is written, such as C{client.ini: [client] token}.
+    @ivar text: without blanks around it; L{None} if a problem with it is already noted.
+    """
+
+    place: str
+    text: str | None
+
+
+class Section:
+    """
+    The texts of one section; what is wrong with them is noted, never raised.
+
+    Whoever notes a problem gets a stand-in value and reads on; what was read is
+    thrown away in the end.
+
+    @ivar kind: a key of L{KEYS}.
+    @ivar place_of: where a key is, or would be, written.
+    @ivar problems: the lines noted so far, shared by all sections of a file.
+    """
+
+    def __init__(self, kind: str, place_of: Callable[[str], str], problems: list[str]) -> None:
+        self.kind = kind
+        self.place_of = place_of
+        self.problems = problems
+        self.entries: dict[str, Entry] = {}
+
+    def note(self, key: str, problem: str) -> None:
+        """Note a problem at a key, whether or not the key is there."""
+        entry = self.entries.get(key)
+        place = self.place_of(key) if entry is None else entry.place
+        self.problems.append(f"{place}: {problem}")
+
+    def put(self, key: str, text: str) -> None:
+        """Put in a text from a file, with its C{${NAME}}s replaced."""
+        try:
+            known: str | None = expand(text).strip()
+        except ValueError as error:
+            self.note(key, str(error))
+            known = None
+        self.entries[key] = Entry(self.place_of(key), known)
+
+    def put_broken(self, key: str, problem: str) -> None:
+        """Put in a key whose value cannot even be taken as a text."""
+        self.note(key, problem)
+        self.entries[key] = Entry(self.place_of(key), None)
+
+    def override(self, texts: Mapping[str, str], place_of: Callable[[str], str]) -> None:
+        """Put in texts from the command line, which win and are taken literally."""
+        for key, text in texts.items():
+            self.entries[key] = Entry(place_of(key), text.strip())
+
+    def drop(self, *keys: str) -> None:
+        """Forget keys that something else has replaced."""
+        for key in keys:
+            self.entries.pop(key, None)
+
+    def given(self, key: str) -> bool:
+        """Tell whether a key has a value; an empty one is none."""
+        return key in self.entries and self.entries[key].text != ""
+
+    def text(self, key: str) -> str | None:
+        """Get a text, L{None} if it is absent, empty or already noted."""
+        entry = self.entries.get(key)
+        return None if entry is None else entry.text or None
+
+    def get(self, key: str, parse: Callable[[str], T], default: T) -> T:
+        """Read a value of one line; absent, empty or wrong is the default."""
+        if "\n" in (self.text(key) or ""):
+            self.note(key, "goes over several lines: write it in one, and start no key with a blank")
+            return default
+        return self.get_lines(key, parse, default)
+
+    def get_lines(self, key: str, parse: Callable[[str], T], default: T) -> T:
+        """Read a value that may go over several lines."""
+        text = self.text(key)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.note(key, str(error))
+            return default
+
+    def need(self, key: str, parse: Callable[[str], T], stand_in: T, remedy: str) -> T:
+        """Read a value that must be there."""
+        if not self.given(key):
+            self.note(key, f"missing: {remedy}")
+            return stand_in
+        return self.get(key, parse, stand_in)
+
+    def refuse_later(self) -> None:
+        """Note each key that has a value and that this version cannot honour."""
+        for key in self.entries:
+            if key in LATER and self.given(key):
+                self.note(key, values.not_yet("this key", "remove it"))
+
+    def state_dir(self, default: str) -> Path:
+        """
+        Read C{state_dir}.
+
+        @param default: a folder's name under the user's state folder, or a whole path.
+        """
+        home = os.environ.get("XDG_STATE_HOME", "")
+        if not self.given("state_dir"):
+            base = home if os.path.isabs(home) else "~/.local/state"
+            place = self.place_of("state_dir")
+            self.entries["state_dir"] = Entry(place, os.path.join(base, default))
+        return self.get("state_dir", values.path, Path())
+
+    def token(self, remedy: str) -> str | None:
+        """
+        Read C{token} or the file that C{token_file} names.
+
+        @param remedy: what to do about an empty one.
+        """
+        given = [key for key in ("token", "token_file") if key in self.entries]
+        if len(given) == 2:
+            self.note("token_file", "token is given as well: remove one of the two")
+        elif given:
+            return self._secret(given[0], remedy)
+        return None
+
+    def _secret(self, key: str, remedy: str) -> str | None:
+        def parse(text: str) -> str:
+            secret = read_text(values.path(text)).strip() if key == "token_file" else text
+            if not secret:
+                raise ValueError(f"token is empty: {remedy}")
+            return values.token(secret)
+
+        if not self.given(key):
+            self.note(key, f"token is empty: {remedy}")
+        return self.get(key, parse, None)
+
+
+def expand(text: str) -> str:
+    """
+    Replace each C{${NAME}} by the environment variable of that name.
+
+    @raise ValueError: there is no such variable; its name is told.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, closed = match.groups()
+        if not closed or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise ValueError("a ${ must be followed by a variable's name and }")
+        if name not in os.environ:
+            raise ValueError(f"the environment variable {name} is not set: set it, or write a value")
+        return os.environ[name]
+
+    return _VARIABLE.sub(value, text)
+
+
+def shown(name: str) -> str:
+    """
+    Make the name of a key or a section fit to be shown.
+
+    What is unlike a name may be a secret on the wrong line, and is not repeated.
+    """
+    return name if re.fullmatch(r"[A-Za-z_][\w.:-]{0,39}", name, re.ASCII) else "(not a name)"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that a section or key does not exist, and which one is nearest."""
+
+    def fold(word: str) -> str:
+        return re.sub(r"[\s_-]", "", word).lower()
+
+    by_fold = {fold(word): word for word in known}
+    near = difflib.get_close_matches(fold(name), by_fold, 1)
+    hint = f"did you mean {by_fold[near[0]]}?" if near else f"known are {', '.join(by_fold.values())}"
+    return f"unknown {what}; {hint}"

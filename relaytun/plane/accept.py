@@ -1,0 +1,130 @@
+"""
+Incoming connections, as bare sockets.
+
+The listening port comes from a Twisted endpoint; from there on an L{Acceptor} takes the
+connections itself, because a L{Splice} wants a socket and nothing around it.  When the process
+has no descriptor left it lets them wait in the kernel's queue and looks again a little later:
+no spin, and whoever is connected does not notice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+
+#: How long to leave connections in the kernel's queue when they cannot be taken, seconds.
+BREATHER = 0.2
+_AT_ONCE = 64
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def prepare(sock: socket.socket) -> None:
+    """
+    The options that every stream socket of ours has: non-blocking, no delay for small writes,
+    and keep-alives that find a dead peer in about 75 s where nothing else would.
+    """
+    sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(sock, 30, 15, 3)
+
+
+def keep_alive(sock: socket.socket, idle: int, interval: int, count: int) -> None:
+    """Have the kernel probe the peer after C{idle} seconds, C{count} times, then give up."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
+
+
+@implementer(IReadDescriptor)
+class Acceptor:
+    """Takes a listening port's connections."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        port: IListeningPort,
+        accepted: Callable[[socket.socket, Any], None],
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """
+        @param port: as an endpoint's C{listen} gives it; it is closed by its own
+            C{stopListening}, after L{stop}.
+        @param accepted: gets each prepared socket and the peer's address (as C{accept(2)} has
+            it; a UNIX peer's is an empty string).
+        @param has_room: whether one more may be taken; if not, it waits its turn.
+        """
+        self._reactor = reactor
+        self._accepted = accepted
+        self._has_room = has_room
+        self._pause: Any = None
+        self._complained = False
+        port.stopReading()  # type: ignore[attr-defined]
+        self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
+        self._listening.setblocking(False)
+        reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Take no more."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._reactor.removeReader(self)
+        self._listening.close()
+
+    def fileno(self) -> int:
+        return self._listening.fileno()
+
+    def logPrefix(self) -> str:
+        return "acceptor"
+
+    def doRead(self) -> None:
+        for _ in range(_AT_ONCE):
+            if not self._has_room():
+                self._wait("as many connections as there is room for")
+                return
+            try:
+                sock, address = self._listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._wait("no file descriptor left (raise the limit: LimitNOFILE, ulimit -n)")
+                    return
+                continue  # The peer was gone before it was accepted.
+            self._complained = False
+            try:
+                prepare(sock)
+            except OSError:
+                sock.close()
+                continue
+            self._accepted(sock, address)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor's word for a listening socket that died; there is nothing to be done."""
+
+    def _wait(self, why: str) -> None:
+        if not self._complained:
+            self._complained = True
+            self._log.warn("new connections wait: {why}", why=why)
+        self._reactor.removeReader(self)
+        self._pause = self._reactor.callLater(BREATHER, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._reactor.addReader(self)

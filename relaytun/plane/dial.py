@@ -1,0 +1,158 @@
+"""
+Outgoing connections, as bare sockets.
+
+A literal address is dialled directly.  A name goes through Twisted's L{HostnameEndpoint} (every
+address, IPv6 and IPv4 side by side) the first time; the address that answered is remembered, and
+forgotten as soon as it fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+from .accept import prepare
+
+#: Seconds for one connection to be made.
+TIMEOUT = 10.0
+
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
+
+
+class Dialer:
+    """Makes connections, and remembers which address of a name answered."""
+
+    def __init__(self, reactor: IReactor, timeout: float = TIMEOUT) -> None:
+        self._reactor = reactor
+        self._timeout = timeout
+        self._answered: dict[tuple[str, int], str] = {}
+
+    def dial(self, host: str, port: int) -> Deferred[socket.socket]:
+        """
+        @return: fires with a connected socket, prepared as L{prepare} says.
+        @raise twisted.internet.error.ConnectError: (its subclasses) if nobody answers; also
+            C{DNSLookupError} and C{OSError}, in the Deferred.
+        """
+        literal = host if is_literal(host) else self._answered.get((host, port))
+        if literal is None:
+            return self._dial_name(host, port)
+        connecting = self._dial_literal(literal, port)
+        if literal is not host:
+            connecting.addErrback(self._retry_by_name, host, port)
+        return connecting
+
+    def _dial_literal(self, address: str, port: int) -> Deferred[socket.socket]:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            return fail()
+        try:
+            prepare(sock)
+            code = sock.connect_ex((address, port))
+            if code in _IN_PROGRESS:
+                # Over loopback the handshake is over by now: spare the reactor a turn.
+                sock.getpeername()
+                code = 0
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                sock.close()
+                return fail(error)
+            return _Connecting(self._reactor, sock, self._timeout).done
+        if code:
+            sock.close()
+            return fail(_connect_error(code))
+        return succeed(sock)
+
+    def _dial_name(self, host: str, port: int) -> Deferred[socket.socket]:
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=self._timeout)
+
+        def connected(protocol: _Detach) -> socket.socket:
+            self._answered[host, port] = protocol.sock.getpeername()[0]
+            return protocol.sock
+
+        connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(_Detach))
+        return connecting.addCallback(connected)
+
+    def _retry_by_name(self, failure: Failure, host: str, port: int) -> Deferred[socket.socket]:
+        self._answered.pop((host, port), None)
+        return self._dial_name(host, port)
+
+
+def is_literal(host: str) -> bool:
+    """Whether C{host} is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _connect_error(code: int) -> ConnectError:
+    return ConnectError(code, os.strerror(code))
+
+
+@implementer(IWriteDescriptor)
+class _Connecting:
+    """A C{connect(2)} under way."""
+
+    def __init__(self, reactor: IReactor, sock: socket.socket, timeout: float) -> None:
+        self.done: Deferred[socket.socket] = Deferred(lambda _: self._finish())
+        self._reactor = reactor
+        self._sock = sock
+        self._timeout = reactor.callLater(timeout, self._finish, TimeoutError())
+        reactor.addWriter(self)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "dial"
+
+    def doWrite(self) -> None:
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._finish(_connect_error(code))
+            return
+        self._stop()
+        self.done.callback(self._sock)
+
+    def connectionLost(self, reason: Failure) -> None:
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._finish(_connect_error(code or errno.ECONNABORTED))
+
+    def _finish(self, error: Exception | None = None) -> None:
+        self._stop()
+        self._sock.close()
+        if error is not None:
+            self.done.errback(error)
+
+    def _stop(self) -> None:
+        self._reactor.removeWriter(self)
+        if self._timeout.active():
+            self._timeout.cancel()
+
+
+class _Detach(Protocol):
+    """Takes the socket out of a Twisted connection that has just been made."""
+
+    sock: socket.socket
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.stopReading()
+        self.sock = transport.getHandle()
+        prepare(self.sock)

@@ -1,0 +1,197 @@
+"""
+Two connected sockets made one: what comes out of one goes into the other, both ways.
+
+A L{Splice} reads only what it can pass on (the back-pressure), passes an end of stream on as a
+half-close and a reset as a reset, counts and limits by a L{Meter}, and ends with one mood.  It
+takes the sockets over: they are closed when it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+from ..wire.moods import Mood
+from .carriers import BufferCarrier, CarrierPool, PipeCarrier
+from .meter import Meter
+
+#: The most that one stream moves before the reactor turns to the next.
+_TURN = 1024 * 1024
+_RESET = struct.pack("ii", 1, 0)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close it so that the other end sees an error, not the end of the data."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    except OSError:
+        pass  # Not every kind of socket, nor a dead one, can linger.
+    sock.close()
+
+
+class Splice:
+    """
+    @ivar meter: where this stream's bytes are counted.
+    """
+
+    __slots__ = ("_ended", "left", "meter", "pool", "reactor", "right")
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        pool: CarrierPool,
+        left: socket.socket,
+        right: socket.socket,
+        meter: Meter,
+        ended: Callable[[Splice, Mood], None],
+    ) -> None:
+        """
+        Start to move bytes.
+
+        @param left: non-blocking and connected, as is C{right}.
+        @param ended: called once, with the mood, when the stream is over and both are closed.
+        """
+        self.reactor = reactor
+        self.pool = pool
+        self.meter = meter
+        self._ended: Callable[[Splice, Mood], None] | None = ended
+        self.left = _Side(self, left)
+        self.right = _Side(self, right)
+        self.left.other, self.right.other = self.right, self.left
+        reactor.addReader(self.left)
+        reactor.addReader(self.right)
+
+    def cut(self, mood: Mood) -> None:
+        """End it now, with a reset both ways; nothing happens if it has ended."""
+        self._end(mood, reset)
+
+    def _end(self, mood: Mood, close: Callable[[socket.socket], None]) -> None:
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        for side in (self.left, self.right):
+            self.reactor.removeReader(side)
+            self.reactor.removeWriter(side)
+            if side.carrier is not None:
+                self.pool.give_back(side.carrier)
+                side.carrier = None
+            close(side.sock)
+        ended(self, mood)
+
+    def _direction_finished(self) -> None:
+        if self.left.finished and self.right.finished:
+            self._end(Mood.HAPPY, socket.socket.close)
+
+
+@implementer(IReadWriteDescriptor)
+class _Side:
+    """
+    One of the two sockets, as the reactor knows it.
+
+    @ivar carrier: what holds bytes that were read here and that the other side has not taken
+        yet; while there is one, nothing more is read.
+    @ivar finished: the end of its stream has been passed on.
+    """
+
+    __slots__ = ("carrier", "finished", "other", "sock", "splice", "spliceable")
+
+    other: _Side
+
+    def __init__(self, splice: Splice, sock: socket.socket) -> None:
+        self.splice = splice
+        self.sock = sock
+        self.carrier: PipeCarrier | BufferCarrier | None = None
+        self.finished = False
+        self.spliceable = True
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "splice"
+
+    def doRead(self) -> None:
+        splice = self.splice
+        meter = splice.meter
+        allowance = meter.limit - meter.forward - meter.backward
+        if allowance <= 0 and self._has_more():
+            meter.exhausted()
+            return
+        carrier = splice.pool.take(self.spliceable)
+        self.carrier = carrier
+        try:
+            moved = carrier.fill(self.sock, min(allowance, _TURN) or 1)
+        except BlockingIOError:
+            self._release()
+        except OSError as error:
+            if error.errno == errno.EINVAL and self.spliceable:
+                self.spliceable = self.other.spliceable = False
+                self._release()
+            else:
+                splice.cut(Mood.ERRORY)
+        else:
+            if moved:
+                if self is splice.left:
+                    meter.forward += moved
+                else:
+                    meter.backward += moved
+                self.pass_on()
+                if self.carrier is not None:
+                    splice.reactor.removeReader(self)
+                    splice.reactor.addWriter(self.other)
+            else:
+                self._release()
+                splice.reactor.removeReader(self)
+                self._finish()
+
+    def doWrite(self) -> None:
+        source = self.other
+        source.pass_on()
+        if source.carrier is None and self.splice._ended is not None:
+            self.splice.reactor.removeWriter(self)
+            self.splice.reactor.addReader(source)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw the connection die."""
+        self.splice.cut(Mood.ERRORY)
+
+    def pass_on(self) -> None:
+        """Give the other side what was read here."""
+        carrier = self.carrier
+        assert carrier is not None
+        try:
+            carrier.drain(self.other.sock)
+        except OSError:
+            self.splice.cut(Mood.ERRORY)
+        else:
+            if not carrier.pending:
+                self._release()
+
+    def _release(self) -> None:
+        assert self.carrier is not None
+        self.splice.pool.give_back(self.carrier)
+        self.carrier = None
+
+    def _finish(self) -> None:
+        self.finished = True
+        try:
+            self.other.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                self.splice.cut(Mood.ERRORY)
+                return
+        self.splice._direction_finished()
+
+    def _has_more(self) -> bool:
+        """Whether there are bytes (and not just the end of the stream) to be read."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
