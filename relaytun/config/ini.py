@@ -12,7 +12,12 @@ from __future__ import annotations
 import configparser
 from functools import partial
 
-from relaytun.config.section import KEYS, NAME_KEYS, Section, shown, unknown
+from relaytun.config.section import KEYS, NAME_KEYS, Section, one_line, shown, unknown
+
+_HEADERS = {
+    kind: f"[{kind}:{NAME_KEYS[kind].upper()}]" if kind in NAME_KEYS else f"[{kind}]"
+    for kind in KEYS
+}
 
 
 def read_ini(file: str, text: str, problems: list[str]) -> list[Section]:
@@ -42,10 +47,10 @@ def _parse(file: str, text: str, problems: list[str]) -> configparser.RawConfigP
             parser.read_string(text)
             break
         except configparser.DuplicateSectionError as error:
-            place = f"line {error.lineno}: [{shown(error.section)}]"
+            place = f"line {error.lineno}: [{one_line(error.section)}]"
             problems.append(f"{file}: {place}: is there twice: put the two together")
         except configparser.DuplicateOptionError as error:
-            place = f"line {error.lineno}: [{shown(error.section)}] {shown(error.option)}"
+            place = f"line {error.lineno}: [{one_line(error.section)}] {shown(error.option)}"
             problems.append(f"{file}: {place}: is there twice: remove one")
         except configparser.MissingSectionHeaderError as error:
             problem = "comes before any section: start with a line such as [server] or [client]"
@@ -64,18 +69,17 @@ def _section(
     file: str, parser: configparser.RawConfigParser, header: str, problems: list[str]
 ) -> Section | None:
     kind, colon, name = header.partition(":")
-    label = f"{file}: [{shown(header)}]"
+    label = f"{file}: [{one_line(header)}]"
     name_key = NAME_KEYS.get(kind)
     if kind not in KEYS or (colon and name_key is None):
-        known = (f"[{k}:{NAME_KEYS[k].upper()}]" if k in NAME_KEYS else f"[{k}]" for k in KEYS)
-        problems.append(f"{label}: {unknown('section', header, known)}")
+        problems.append(f"{label}: {unknown('section', kind, _HEADERS)}")
         return None
     section = Section(kind, partial("{} {}".format, label), problems)
     for key, value in parser.items(header):
         if key in KEYS[kind]:
             section.put(key, value)
         else:
-            section.note(shown(key), unknown("key", key, KEYS[kind]))
+            section.note(shown(key), unknown("key", key, {each: each for each in KEYS[kind]}))
     if name_key is not None:
         section.override({name_key: name}, lambda _: label)
     return section

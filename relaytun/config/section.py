@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -247,22 +247,32 @@ def expand(text: str) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def shown(name: str) -> str:
+def shown(key: str) -> str:
     """
-    Make the name of a key or a section fit to be shown.
+    Make an unknown key fit to be shown.
 
-    What is unlike a name may be a secret on the wrong line, and is not repeated.
+    What is unlike a key may be a secret on the wrong line, and is not repeated.
     """
-    return name if re.fullmatch(r"[A-Za-z_][\w.:-]{0,39}", name, re.ASCII) else "(not a name)"
+    return key if re.fullmatch(r"[A-Za-z_][\w.-]{0,29}", key, re.ASCII) else "(not a key)"
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that a section or key does not exist, and which one is nearest."""
+def one_line(name: str) -> str:
+    """Make the name of a file or a section fit to be shown."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
-    def fold(word: str) -> str:
-        return re.sub(r"[\s_-]", "", word).lower()
 
-    by_fold = {fold(word): word for word in known}
-    near = difflib.get_close_matches(fold(name), by_fold, 1)
-    hint = f"did you mean {by_fold[near[0]]}?" if near else f"known are {', '.join(by_fold.values())}"
-    return f"unknown {what}; {hint}"
+def unknown(what: str, word: str, known: Mapping[str, str]) -> str:
+    """
+    Say that a section or a key does not exist, and which one is nearest.
+
+    @param known: each word that there is, and how to write it.
+    """
+
+    def fold(text: str) -> str:
+        return re.sub(r"[\s_-]", "", text).lower()
+
+    by_fold = {fold(each): written for each, written in known.items()}
+    near = difflib.get_close_matches(fold(word), by_fold, 1)
+    if near:
+        return f"unknown {what}: did you mean {by_fold[near[0]]}?"
+    return f"unknown {what}: there are {', '.join(known.values())}"

@@ -80,13 +80,13 @@ class Pairing(Generic[L]):
         self._preambles[leg] = preamble
         return Wait(wanted=role is Role.VISITOR)
 
+    def wants_provider(self, channel: int) -> bool:
+        """Whether a visitor's leg waits there for a provider's."""
+        return (Role.VISITOR, channel) in self._waiting
+
     def asked(self, channel: int) -> None:
         """The provider was asked for its leg: spare legs are for others now."""
         self._asked.add(channel)
-
-    def is_waiting(self, leg: L) -> bool:
-        """Whether C{leg} still has no partner."""
-        return leg in self._preambles
 
     def withdraw(self, leg: L) -> None:
         """C{leg} is gone, or gave up; its preamble will not be taken again."""

@@ -1,0 +1,171 @@
+"""
+JSON text of a client -> sections.
+
+Finds what is wrong with the form: syntax, types, duplicates, unknown keys. What
+the values mean is not judged here.
+
+The keys are those of the INI file in camelCase, C{server} as C{serverUrl}; the
+sections are the lists C{services} and C{connect}. The bare numbers of
+C{reconnectInterval} and C{heartbeatInterval} are B{milliseconds}, as is the
+custom of JSON; texts carry a unit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from relaytun.config.section import KEYS, LATER, NAME_KEYS, Section, shown, unknown
+
+_LISTS = {"services": "service", "connect": "connect"}
+
+
+class _Number(str):
+    """A number as it is written, so that texts and numbers share their parsers."""
+
+
+def read_json(file: str, text: str, problems: list[str]) -> list[Section]:
+    """
+    Read the sections of a JSON file.
+
+    @param file: the file's name for the messages.
+    @param problems: where lines about what is wrong are added.
+    @return: the client's section, then one for each service and connect.
+    """
+    root = Section("client", lambda key: f"{file}: {_camel('client', key)}", problems)
+    try:
+        document = _parse(file, text, problems)
+    except ValueError as error:
+        problems.append(f"{file}: {error}")
+        return [root]
+    sections = [root]
+    for name, kind in _LISTS.items():
+        items = document.pop(name, None)
+        if items is None:
+            continue
+        if not isinstance(items, list):
+            root.note(name, "must be a list of objects")
+            continue
+        for index, item in enumerate(items):
+            place = f"{file}: {name}[{index}]"
+            if isinstance(item, dict):
+                sections.append(_section(kind, place, item, problems))
+            else:
+                problems.append(f"{place}: must be an object")
+    _fill(root, document, tuple(_LISTS))
+    return sections
+
+
+def _parse(file: str, text: str, problems: list[str]) -> dict[str, Any]:
+    """Parse an object; duplicates are noted, and the last one counts."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                problems.append(f"{file}: {shown(key)}: is there twice in one object: remove one")
+            found[key] = value
+        return found
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON: write a number")
+
+    try:
+        document = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_int=_Number,
+            parse_float=_Number,
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"{where}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("not JSON for people: it is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("must be one JSON object")
+    return document
+
+
+def _section(kind: str, place: str, item: dict[str, Any], problems: list[str]) -> Section:
+    section = Section(kind, lambda key: f"{place}.{_camel(kind, key)}", problems)
+    _fill(section, item, ())
+    return section
+
+
+def _fill(section: Section, item: dict[str, Any], also_known: tuple[str, ...]) -> None:
+    """Put each value in as a text."""
+    kind = section.kind
+    names = (NAME_KEYS[kind], *KEYS[kind]) if kind in NAME_KEYS else KEYS[kind]
+    keys = {_camel(kind, name): name for name in names}
+    for written, value in item.items():
+        key = keys.get(written)
+        if key is None:
+            known = {each: each for each in (*keys, *also_known)}
+            section.note(shown(written), unknown("key", written, known))
+        elif value is not None:
+            try:
+                section.put(key, _converter(key)(value))
+            except TypeError as error:
+                section.put_broken(key, str(error))
+
+
+def _camel(kind: str, key: str) -> str:
+    if (kind, key) == ("client", "server"):
+        return "serverUrl"
+    first, *rest = key.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, _Number) or not isinstance(value, str):
+        raise TypeError("must be a text in double quotes")
+    return value
+
+
+def _text_or_number(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("must be a number")
+    return value
+
+
+def _switch(value: object) -> str:
+    if not isinstance(value, bool):
+        raise TypeError("must be true or false")
+    return "yes" if value else "no"
+
+
+def _interval(value: object) -> str:
+    if isinstance(value, _Number):
+        return f"{value}ms"
+    if not isinstance(value, str) or value[-1:].isdigit():
+        raise TypeError('must be a number of milliseconds, or a text with a unit such as "1s"')
+    return value
+
+
+def _names(value: object) -> str:
+    if not isinstance(value, list) or any(
+        isinstance(each, _Number) or not isinstance(each, str) or "," in each for each in value
+    ):
+        raise TypeError("must be a list of texts, one for each client")
+    return "\n".join(value)
+
+
+def _presence(value: object) -> str:
+    return "given" if value else ""
+
+
+_CONVERTERS: dict[str, Callable[[object], str]] = {
+    "local_port": _text_or_number,
+    "auto_reconnect": _switch,
+    "reconnect_interval": _interval,
+    "heartbeat_interval": _interval,
+    "allow": _names,
+    **dict.fromkeys(LATER, _presence),
+}
+
+
+def _converter(key: str) -> Callable[[object], str]:
+    return _CONVERTERS.get(key, _text)

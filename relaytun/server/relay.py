@@ -1,0 +1,250 @@
+"""
+The relay port: legs come in, prove themselves, meet, and are spliced.
+
+It reads exactly the 64 bytes of each preamble; what follows belongs to the channel and passes
+through the kernel.  Which legs belong together is L{Pairing}'s business, which sessions are
+live the L{Session}'s; here are the sockets and the deadlines.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+from ..plane.carriers import CarrierPool
+from ..plane.splice import Splice
+from ..wire import preamble
+from ..wire.errors import WireError
+from ..wire.moods import Mood
+from ..wire.preamble import Flags, Preamble, Refusal
+from .admission import Admission, Place
+from .pairing import Match
+from .sessions import Session, Sessions
+
+#: Seconds for the whole preamble, and for the partner to come.
+PREAMBLE_TIMEOUT = 10.0
+PARTNER_TIMEOUT = 10.0
+#: Descriptors that legs leave to the control port, the pipes and the rest of the process.
+RESERVED_DESCRIPTORS = 384
+
+
+class Relay:
+    """
+    @ivar open_legs: legs that are connected, in whatever state.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        sessions: Sessions,
+        pool: CarrierPool,
+        admission: Admission | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.sessions = sessions
+        self.admission = admission or Admission()
+        self.open_legs = 0
+        self._pool = pool
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
+        self._legs: set[Leg] = set()
+
+    def has_room(self) -> bool:
+        """Whether there are descriptors for one more leg."""
+        return self.open_legs < self._most_legs
+
+    def accepted(self, sock: socket.socket, address: Any) -> None:
+        """A connection to the relay port."""
+        self.open_legs += 1
+        leg = Leg(self, sock, address[0] if isinstance(address, tuple) else "")
+        self._legs.add(leg)
+        leg.doRead()
+
+    def stop(self) -> None:
+        """Close the legs that are in no channel."""
+        for leg in list(self._legs):
+            leg.close()
+
+    def preamble_read(self, leg: Leg, opening: Preamble) -> None:
+        """C{leg} said what it is; see whether it is true."""
+        session = self.sessions.find(opening.session)
+        if session is None or not opening.is_authentic(session.channel_keys[opening.role]):
+            leg.refuse(Refusal.UNAUTHORIZED)
+            return
+        if not session.live:
+            leg.refuse(Refusal.NOT_LIVE)
+            return
+        leg.proven(session)
+        outcome = session.pairing.admit(opening, leg)
+        if isinstance(outcome, Refusal):
+            leg.session = None
+            leg.refuse(outcome)
+        elif isinstance(outcome, Match):
+            self._join(session, outcome)
+        else:
+            leg.wait(watched=bool(opening.flags & Flags.SPARE))
+            if outcome.wanted:
+                session.ask_provider(opening.channel)
+
+    def forget(self, leg: Leg) -> None:
+        """C{leg} is closed."""
+        self._legs.discard(leg)
+        self.open_legs -= 1
+
+    def _join(self, session: Session, match: Match[Any]) -> None:
+        visitor, provider = match.visitor.release(), match.provider.release()
+        self._legs -= {match.visitor, match.provider}
+        for sock in (visitor, provider):
+            try:
+                sock.send(preamble.PAIRED)
+            except OSError:
+                pass  # The splice will find it dead and tell its partner.
+        channel = Splice(
+            self.reactor, self._pool, visitor, provider, session.meter, self._ended(session)
+        )
+        session.channel_opened(channel)
+
+    def _ended(self, session: Session) -> Callable[[Splice, Mood], None]:
+        def ended(channel: Splice, mood: Mood) -> None:
+            self.open_legs -= 2
+            session.channel_ended(channel)
+
+        return ended
+
+
+@implementer(IReadDescriptor)
+class Leg:
+    """
+    A connection to the relay port, until it is paired or turned away.
+
+    @ivar session: the session that it has proven to belong to.
+    """
+
+    __slots__ = ("_buffer", "_deadline", "_place", "_relay", "_sock", "session")
+
+    def __init__(self, relay: Relay, sock: socket.socket, address: str) -> None:
+        self._relay = relay
+        self._sock = sock
+        self._buffer = b""
+        self._place: Place | None = relay.admission.enter(address, self.close)
+        self._deadline: Any = None
+        self.session: Session | None = None
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "relay"
+
+    def doRead(self) -> None:
+        """Read what is missing of the preamble, and not a byte more."""
+        if self.session is not None:
+            self._spare_spoke()
+            return
+        try:
+            data = self._sock.recv(preamble.SIZE - len(self._buffer))
+        except BlockingIOError:
+            self._await_preamble()
+            return
+        except OSError:
+            self.close()
+            return
+        self._buffer += data
+        if not data or not preamble.could_be(self._buffer):
+            self.refuse(Refusal.MALFORMED)
+        elif len(self._buffer) < preamble.SIZE:
+            self._await_preamble()
+        else:
+            try:
+                opening = preamble.decode(self._buffer)
+            except WireError:
+                self.refuse(Refusal.MALFORMED)
+            else:
+                self._relay.preamble_read(self, opening)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw it die."""
+        self.close()
+
+    def proven(self, session: Session) -> None:
+        """It is no stranger any more."""
+        self.session = session
+        self._leave_place()
+        self._stop()
+
+    def wait(self, watched: bool) -> None:
+        """
+        No partner yet.
+
+        @param watched: a spare: it may wait as long as the session lives, says nothing, and is
+            dropped as soon as it dies.  Another leg's bytes are left where they are, and its
+            death is found when it is paired.
+        """
+        if watched:
+            self._relay.reactor.addReader(self)
+        else:
+            self._deadline = self._relay.reactor.callLater(
+                PARTNER_TIMEOUT, self.refuse, Refusal.LONELY
+            )
+
+    def release(self) -> socket.socket:
+        """@return: the socket, which is the caller's from now on."""
+        self._stop()
+        return self._sock
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say why, and close."""
+        try:
+            self._sock.send(preamble.REFUSED + bytes((refusal,)))
+        except OSError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._sock.fileno() == -1:
+            return
+        if self.session is not None:
+            self.session.pairing.withdraw(self)
+        self._leave_place()
+        self._stop()
+        self._sock.close()
+        self._relay.forget(self)
+
+    def _await_preamble(self) -> None:
+        if self._deadline is None:
+            reactor = self._relay.reactor
+            self._deadline = reactor.callLater(PREAMBLE_TIMEOUT, self.refuse, Refusal.MALFORMED)
+            reactor.addReader(self)
+
+    def _spare_spoke(self) -> None:
+        """A spare has nothing to say before it is used: this is its end, or a breach."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.close()
+
+    def _leave_place(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def _stop(self) -> None:
+        self._relay.reactor.removeReader(self)
+        if self._deadline is not None:
+            if self._deadline.active():
+                self._deadline.cancel()
+            self._deadline = None

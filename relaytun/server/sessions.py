@@ -1,0 +1,305 @@
+"""
+The sessions that the server has granted, and what each one is made of.
+
+A L{Session} is the driver of its L{SessionMachine}: it turns the machine's imperatives into
+messages to the two clients and cuts.  It knows legs only as things that can be turned away, and
+channels only as things that can be cut; the sockets are the relay's.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from ..plane.meter import Meter
+from ..wire import messages
+from ..wire.messages import Code, Service
+from ..wire.moods import Mood
+from ..wire.preamble import KEY_SIZE, SESSION_SIZE, Refusal, Role
+from .pairing import Pairing
+from .peer import Peer
+from .session import session_machine
+
+#: Seconds that a provider has for its answer.
+ANSWER_TIMEOUT = 10.0
+#: Seconds in which a provider's own leg for channel 0 may come before it is asked for one.
+FIRST_CHANNEL_GRACE = 0.2
+
+
+class WaitingLeg(Protocol):
+    """A leg without a partner, as a session sees it."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Turn it away."""
+
+
+class RunningChannel(Protocol):
+    """A channel, as a session sees it."""
+
+    def cut(self, mood: Mood) -> None:
+        """End it now."""
+
+
+class Session:
+    """
+    One authorised pairing of a visitor and a provider for one service.
+
+    @ivar live: whether new legs are welcome.
+    @ivar meter: forward is visitor to provider.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        table: Sessions,
+        visitor: Peer,
+        provider: Peer,
+        service: Service,
+        request: messages.ConnectRequest,
+        max_bytes: int,
+    ) -> None:
+        self.key = secrets.token_bytes(SESSION_SIZE)
+        self.id = self.key.hex()
+        self.visitor = visitor
+        self.provider = provider
+        self.service = service
+        self.since = time.time()
+        self.live = False
+        self.channel_keys = {role: secrets.token_bytes(KEY_SIZE) for role in Role}
+        self.pairing: Pairing[WaitingLeg] = Pairing()
+        self.meter = Meter(max_bytes, self._exhausted)
+        self.channels: set[RunningChannel] = set()
+        self.machine = session_machine(self)
+        self._table = table
+        self._request_id = request.request_id
+        self._answer_deadline: IDelayedCall | None = table.clock.callLater(
+            ANSWER_TIMEOUT, self.machine.overdue
+        )
+
+    def offer(self) -> None:
+        """Ask the provider."""
+        self.provider.send(
+            messages.ConnectOffer(
+                from_client_id=self.visitor.name,
+                to_client_id=self.provider.name,
+                service_id=self.service.id,
+                session_id=self.id,
+                channel_key=self._channel_key(Role.PROVIDER),
+                relay_addr=self._table.relay_address(self.provider),
+            )
+        )
+
+    def involves(self, peer: Peer) -> bool:
+        """Whether C{peer} is one of its two clients."""
+        return peer is self.visitor or peer is self.provider
+
+    def ask_provider(self, channel: int) -> None:
+        """A visitor's leg waits for the provider's."""
+        if channel == 0:
+            self._table.clock.callLater(FIRST_CHANNEL_GRACE, self._ask_provider, channel)
+        else:
+            self._ask_provider(channel)
+
+    def channel_opened(self, channel: RunningChannel) -> None:
+        """Two legs have met."""
+        self.channels.add(channel)
+
+    def channel_ended(self, channel: RunningChannel) -> None:
+        """They have parted."""
+        self.channels.discard(channel)
+        if not self.channels:
+            self.machine.channels_gone()
+
+    # Driver
+
+    def grant(self) -> None:
+        self._stop_waiting()
+        self.live = True
+        self.visitor.send(
+            messages.CreateSession(
+                session_id=self.id,
+                peer_client_id=self.provider.name,
+                service=self.service,
+                relay_addr=self._table.relay_address(self.visitor),
+                channel_key=self._channel_key(Role.VISITOR),
+                request_id=self._request_id,
+            )
+        )
+
+    def stop_admitting(self) -> None:
+        self.live = False
+        for leg in self.pairing.clear():
+            leg.refuse(Refusal.NOT_LIVE)
+        if not self.channels:
+            self.machine.channels_gone()
+
+    def end(self, mood: Mood) -> None:
+        granted = self._answer_deadline is None
+        self._stop_waiting()
+        self.live = False
+        self._table.remove(self)
+        for leg in self.pairing.clear():
+            leg.refuse(Refusal.NOT_LIVE)
+        for channel in list(self.channels):
+            channel.cut(mood)
+        if granted:
+            closed = messages.SessionClosed(
+                session_id=self.id, reason=mood.value, bytes_transferred=self.meter.total
+            )
+            self.visitor.send(closed)
+            if self.provider is not self.visitor:
+                self.provider.send(closed)
+        else:
+            self._tell_refused(mood)
+        self._log.info(
+            "session {id}: {visitor} to {provider}/{service} ended {mood}, {bytes} bytes",
+            id=self.id,
+            visitor=self.visitor.name,
+            provider=self.provider.name,
+            service=self.service.id,
+            mood=mood.value,
+            bytes=self.meter.total,
+        )
+
+    def _tell_refused(self, mood: Mood) -> None:
+        """The visitor never had the session: it gets an error instead of an end."""
+        code, message = {
+            Mood.REJECTED: (Code.REJECTED, "the provider rejected the session"),
+            Mood.LONELY: (Code.TIMEOUT, "the provider did not answer in time"),
+            Mood.CLIENT_OFFLINE: (Code.CLIENT_OFFLINE, "the provider left before it answered"),
+            Mood.HAPPY: (Code.REJECTED, "the session was closed before it was granted"),
+        }.get(mood, (Code.INTERNAL, "the server is ending"))
+        self.visitor.send(
+            messages.Error(
+                code=code.value,
+                message=message,
+                session_id=self.id,
+                request_id=self._request_id,
+            )
+        )
+        if mood is not Mood.REJECTED:
+            self.provider.send(
+                messages.SessionClosed(session_id=self.id, reason=mood.value, bytes_transferred=0)
+            )
+
+    def _ask_provider(self, channel: int) -> None:
+        if self.live and self.pairing.wants_provider(channel):
+            self.pairing.asked(channel)
+            self.provider.send(messages.OpenChannel(session_id=self.id, channel=channel))
+
+    def _channel_key(self, role: Role) -> str:
+        return base64.b64encode(self.channel_keys[role]).decode("ascii")
+
+    def _stop_waiting(self) -> None:
+        if self._answer_deadline is not None:
+            if self._answer_deadline.active():
+                self._answer_deadline.cancel()
+            self._answer_deadline = None
+
+    def _exhausted(self) -> None:
+        self.machine.exhausted()
+
+
+class Sessions:
+    """All of them, found by id."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        relay_address: RelayAddressOf,
+        max_sessions: int = 10000,
+        max_bytes: int = 0,
+        idle_timeout: float = 300.0,
+    ) -> None:
+        """
+        @param relay_address: where a given client is to dial the relay port.
+        @param max_bytes: of each session, both ways together; 0 for no limit.
+        @param idle_timeout: seconds without a byte after which a session ends; 0 for never.
+        """
+        self.clock = clock
+        self.relay_address = relay_address
+        self._max_sessions = max_sessions
+        self._max_bytes = max_bytes
+        self._idle_timeout = idle_timeout
+        self._sessions: dict[bytes, Session] = {}
+        self._last_moved: dict[Session, tuple[int, float]] = {}
+        self._sweep = LoopingCall(self._end_idle)
+        self._sweep.clock = clock
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether C{max_sessions} is reached."""
+        return len(self._sessions) >= self._max_sessions
+
+    @property
+    def max_sessions(self) -> int:
+        """The limit, for the message about it."""
+        return self._max_sessions
+
+    def start(self) -> None:
+        """Begin to look for idle sessions."""
+        if self._idle_timeout and not self._sweep.running:
+            self._sweep.start(self._idle_timeout / 4, now=False)
+
+    def stop(self) -> None:
+        """End every session."""
+        if self._sweep.running:
+            self._sweep.stop()
+        for session in list(self):
+            session.machine.stopping()
+
+    def open(
+        self,
+        visitor: Peer,
+        provider: Peer,
+        service: Service,
+        request: messages.ConnectRequest,
+    ) -> Session:
+        """Offer a new session to its provider."""
+        session = Session(self, visitor, provider, service, request, self._max_bytes)
+        self._sessions[session.key] = session
+        session.offer()
+        return session
+
+    def find(self, key: bytes) -> Session | None:
+        """@param key: the 16 bytes of its id."""
+        return self._sessions.get(key)
+
+    def remove(self, session: Session) -> None:
+        """It has ended."""
+        self._sessions.pop(session.key, None)
+        self._last_moved.pop(session, None)
+
+    def client_left(self, peer: Peer) -> None:
+        """C{peer}'s control connection is gone."""
+        for session in [session for session in self if session.involves(peer)]:
+            session.machine.client_left()
+
+    def _end_idle(self) -> None:
+        now = self.clock.seconds()
+        for session in list(self):
+            moved, since = self._last_moved.get(session, (-1, now))
+            if session.meter.total != moved:
+                self._last_moved[session] = session.meter.total, now
+            elif now - since >= self._idle_timeout:
+                session.machine.idle()
+
+
+class RelayAddressOf(Protocol):
+    """See L{Sessions}."""
+
+    def __call__(self, peer: Peer) -> messages.RelayAddress: ...
