@@ -1,0 +1,1 @@
+"""A client: signs in at the server, offers services, opens listeners for others' services."""

@@ -7,7 +7,7 @@ nothing and makes no identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,12 +15,15 @@ import msgspec
 from relaytun.config import values
 from relaytun.config.files import read_text
 from relaytun.config.invite import ServerAddress, parse_invite, parse_server_url
-from relaytun.config.section import Section
+from relaytun.config.section import NAME_KEYS, Section
 from relaytun.config.source import Source, texts
 
 _OPTIONS = {"invite": "invite", "client_id": "client_id", "state_dir": "state_dir"}
 _SERVER_KEYS = ("invite", "invite_file", "server", "servers", "token", "token_file", "fingerprint")
 _EMPTY_TOKEN = "remove the key if the server is open, or give one"
+_transport = values.one_of("transport", "auto", "tcp", later="ws")
+_protocol = values.one_of("protocol", "tcp", "http", "ws", later="udp")
+_mode = values.one_of("mode", "raw", later="link")
 _NOWHERE = ServerAddress(host="", port=0)
 
 
@@ -99,10 +102,11 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
         source.one("client", {}).drop(*_SERVER_KEYS)
     section = source.one("client", options)
     for each in source.sections:
-        each.refuse_later()
+        each.check()
     services = [_service(each) for each in source.all("service")]
     connects = [_connect(each) for each in source.all("connect")]
     _refuse_twins(source)
+    _refuse_shared_ports(source, connects)
     config = ClientConfig(
         server=_server(section),
         client_id=section.get("client_id", values.identifier, None),
@@ -110,7 +114,7 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
         auto_reconnect=section.get("auto_reconnect", values.switch, True),
         reconnect_interval=section.get("reconnect_interval", values.positive_duration, 1.0),
         heartbeat_interval=section.get("heartbeat_interval", values.positive_duration, 15.0),
-        transport=section.get("transport", values.one_of("auto", "tcp", later="ws"), "auto"),
+        transport=section.get("transport", _transport, "auto"),
         services=tuple(services),
         connects=tuple(connects),
     )
@@ -150,17 +154,22 @@ def _server_by_url(section: Section) -> ServerAddress:
 
 
 def _service(section: Section) -> ServiceConfig:
-    protocol = values.one_of("tcp", "http", "ws", later="udp")
-    mode = values.one_of("raw", later="link")
     return ServiceConfig(
         id=section.need("id", values.identifier, "", "give the service an id"),
-        protocol=section.need("protocol", protocol, "", "write tcp, http or ws"),
+        protocol=section.need("protocol", _protocol, "", "write tcp, http or ws"),
         local_host=section.get("local_host", values.host, "localhost"),
         local_port=section.need("local_port", values.port, 0, "write the port of the service"),
         description=section.get("description", values.description, ""),
-        allow=section.get_lines("allow", values.identifiers, ()),
-        mode=section.get("mode", mode, "raw"),
+        allow=_allow(section),
+        mode=section.get("mode", _mode, "raw"),
     )
+
+
+def _allow(section: Section) -> tuple[str, ...]:
+    """Read who may visit; a list that is there but empty is more likely a slip than everyone."""
+    if "allow" in section.entries and not section.given("allow"):
+        section.note("allow", values.NOBODY)
+    return section.get_lines("allow", values.identifiers, ())
 
 
 def _connect(section: Section) -> ConnectConfig:
@@ -174,3 +183,25 @@ def _connect(section: Section) -> ConnectConfig:
             "local_port", values.port_or_zero, 0, "write the port to open here, or 0 for any"
         ),
     )
+
+
+def _refuse_twins(source: Source) -> None:
+    """Note services of one id and connects of one name."""
+    for kind, key in NAME_KEYS.items():
+        seen: set[str] = set()
+        for section in source.all(kind):
+            name = section.text(key)
+            if name in seen:
+                section.note(key, f"another {kind} has the same {key}: change one")
+            elif name is not None:
+                seen.add(name)
+
+
+def _refuse_shared_ports(source: Source, connects: Sequence[ConnectConfig]) -> None:
+    """Note connects that would listen where another one does."""
+    taken: set[tuple[str, int]] = set()
+    for section, connect in zip(source.all("connect"), connects, strict=True):
+        local = (connect.local_host.lower(), connect.local_port)
+        if connect.local_port and local in taken:
+            section.note("local_port", "another connect listens there: take another port, or 0")
+        taken.add(local)

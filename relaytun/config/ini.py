@@ -13,6 +13,7 @@ import configparser
 from functools import partial
 
 from relaytun.config.section import KEYS, NAME_KEYS, Section, one_line, shown, unknown
+from relaytun.errors import ConfigError
 
 _HEADERS = {
     kind: f"[{kind}:{NAME_KEYS[kind].upper()}]" if kind in NAME_KEYS else f"[{kind}]"
@@ -27,41 +28,41 @@ def read_ini(file: str, text: str, problems: list[str]) -> list[Section]:
     @param file: the file's name for the messages.
     @param problems: where lines about what is wrong are added.
     @return: the sections of known kinds.
+    @raise ConfigError: a line is broken; with the lines noted so far.
     """
     parser = _parse(file, text, problems)
     sections = [_section(file, parser, header, problems) for header in parser.sections()]
     return [section for section in sections if section is not None]
 
 
-def _parse(file: str, text: str, problems: list[str]) -> configparser.RawConfigParser:
-    """Parse strictly, and if something is there twice note it and read on with the last one."""
-    for strict in (True, False):
-        parser = configparser.RawConfigParser(
-            strict=strict,
-            default_section="",
-            inline_comment_prefixes=(";", "#"),
-            empty_lines_in_values=False,
-        )
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        try:
-            parser.read_string(text)
-            break
-        except configparser.DuplicateSectionError as error:
-            place = f"line {error.lineno}: [{one_line(error.section)}]"
-            problems.append(f"{file}: {place}: is there twice: put the two together")
-        except configparser.DuplicateOptionError as error:
-            place = f"line {error.lineno}: [{one_line(error.section)}] {shown(error.option)}"
-            problems.append(f"{file}: {place}: is there twice: remove one")
-        except configparser.MissingSectionHeaderError as error:
-            problem = "comes before any section: start with a line such as [server] or [client]"
-            problems.append(f"{file}: line {error.lineno}: {problem}")
-            break
-        except configparser.ParsingError as error:
-            problems.extend(
-                f"{file}: line {number}: not a [section], a key = value or a comment"
-                for number, _ in error.errors
-            )
-            break
+def _parse(
+    file: str, text: str, problems: list[str], *, strict: bool = True
+) -> configparser.RawConfigParser:
+    """Parse strictly; if something is there twice, note it and parse again with the last one."""
+    parser = configparser.RawConfigParser(
+        strict=strict,
+        default_section="",
+        inline_comment_prefixes=(";", "#"),
+        empty_lines_in_values=False,
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text)
+    except configparser.DuplicateSectionError as error:
+        place = f"line {error.lineno}: [{one_line(error.section)}]"
+        problems.append(f"{file}: {place}: is there twice: put the two together")
+        return _parse(file, text, problems, strict=False)
+    except configparser.DuplicateOptionError as error:
+        place = f"line {error.lineno}: [{one_line(error.section)}] {shown(error.option)}"
+        problems.append(f"{file}: {place}: is there twice: remove one")
+        return _parse(file, text, problems, strict=False)
+    except configparser.MissingSectionHeaderError as error:
+        problem = "comes before any section: start with a line such as [server] or [client]"
+        raise ConfigError([*problems, f"{file}: line {error.lineno}: {problem}"]) from None
+    except configparser.ParsingError as error:
+        problem = "not a [section], a key = value or a comment"
+        lines = [f"{file}: line {number}: {problem}" for number, _ in error.errors]
+        raise ConfigError([*problems, *lines]) from None
     return parser
 
 

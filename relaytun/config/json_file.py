@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from relaytun.config.section import KEYS, LATER, NAME_KEYS, Section, shown, unknown
+from relaytun.errors import ConfigError
 
 _LISTS = {"services": "service", "connect": "connect"}
 
@@ -32,28 +33,24 @@ def read_json(file: str, text: str, problems: list[str]) -> list[Section]:
     @param file: the file's name for the messages.
     @param problems: where lines about what is wrong are added.
     @return: the client's section, then one for each service and connect.
+    @raise ConfigError: it is not JSON at all; with the lines noted so far.
     """
-    root = Section("client", lambda key: f"{file}: {_camel('client', key)}", problems)
     try:
         document = _parse(file, text, problems)
     except ValueError as error:
-        problems.append(f"{file}: {error}")
-        return [root]
-    sections = [root]
-    for name, kind in _LISTS.items():
-        items = document.pop(name, None)
-        if items is None:
+        raise ConfigError([*problems, f"{file}: {error}"]) from None
+    lists = {name: document.pop(name, None) for name in _LISTS}
+    sections = [_section("client", f"{file}: ", document, problems, also_known=tuple(_LISTS))]
+    for name, items in lists.items():
+        if items is not None and not isinstance(items, list):
+            problems.append(f"{file}: {name}: must be a list of objects")
             continue
-        if not isinstance(items, list):
-            root.note(name, "must be a list of objects")
-            continue
-        for index, item in enumerate(items):
+        for index, item in enumerate(items or ()):
             place = f"{file}: {name}[{index}]"
             if isinstance(item, dict):
-                sections.append(_section(kind, place, item, problems))
+                sections.append(_section(_LISTS[name], f"{place}.", item, problems))
             else:
                 problems.append(f"{place}: must be an object")
-    _fill(root, document, tuple(_LISTS))
     return sections
 
 
@@ -89,27 +86,28 @@ def _parse(file: str, text: str, problems: list[str]) -> dict[str, Any]:
     return document
 
 
-def _section(kind: str, place: str, item: dict[str, Any], problems: list[str]) -> Section:
-    section = Section(kind, lambda key: f"{place}.{_camel(kind, key)}", problems)
-    _fill(section, item, ())
-    return section
-
-
-def _fill(section: Section, item: dict[str, Any], also_known: tuple[str, ...]) -> None:
-    """Put each value in as a text."""
-    kind = section.kind
+def _section(
+    kind: str,
+    prefix: str,
+    item: dict[str, Any],
+    problems: list[str],
+    also_known: tuple[str, ...] = (),
+) -> Section:
+    """Put each value of an object into a section, as a text."""
+    section = Section(kind, lambda key: prefix + _camel(kind, key), problems)
     names = (NAME_KEYS[kind], *KEYS[kind]) if kind in NAME_KEYS else KEYS[kind]
     keys = {_camel(kind, name): name for name in names}
     for written, value in item.items():
         key = keys.get(written)
         if key is None:
             known = {each: each for each in (*keys, *also_known)}
-            section.note(shown(written), unknown("key", written, known))
+            problems.append(f"{prefix}{shown(written)}: {unknown('key', written, known)}")
         elif value is not None:
             try:
-                section.put(key, _converter(key)(value))
+                section.put(key, _CONVERTERS.get(key, _text)(value))
             except TypeError as error:
                 section.put_broken(key, str(error))
+    return section
 
 
 def _camel(kind: str, key: str) -> str:
@@ -165,7 +163,3 @@ _CONVERTERS: dict[str, Callable[[object], str]] = {
     "allow": _names,
     **dict.fromkeys(LATER, _presence),
 }
-
-
-def _converter(key: str) -> Callable[[object], str]:
-    return _CONVERTERS.get(key, _text)

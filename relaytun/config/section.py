@@ -96,11 +96,13 @@ class Entry(NamedTuple):
     One key's text.
 
     @ivar place: where it is written, such as C{client.ini: [client] token}.
-    @ivar text: without blanks around it; L{None} if a problem with it is already noted.
+    @ivar text: without blanks around it; L{None} if it cannot be had.
+    @ivar problem: why it cannot be had. It matters only if nothing else replaces the entry.
     """
 
     place: str
     text: str | None
+    problem: str = ""
 
 
 class Section:
@@ -130,16 +132,13 @@ class Section:
     def put(self, key: str, text: str) -> None:
         """Put in a text from a file, with its C{${NAME}}s replaced."""
         try:
-            known: str | None = expand(text).strip()
+            self.entries[key] = Entry(self.place_of(key), expand(text).strip())
         except ValueError as error:
-            self.note(key, str(error))
-            known = None
-        self.entries[key] = Entry(self.place_of(key), known)
+            self.put_broken(key, str(error))
 
     def put_broken(self, key: str, problem: str) -> None:
         """Put in a key whose value cannot even be taken as a text."""
-        self.note(key, problem)
-        self.entries[key] = Entry(self.place_of(key), None)
+        self.entries[key] = Entry(self.place_of(key), None, problem)
 
     def override(self, texts: Mapping[str, str], place_of: Callable[[str], str]) -> None:
         """Put in texts from the command line, which win and are taken literally."""
@@ -156,14 +155,16 @@ class Section:
         return key in self.entries and self.entries[key].text != ""
 
     def text(self, key: str) -> str | None:
-        """Get a text, L{None} if it is absent, empty or already noted."""
+        """Get a text, L{None} if it is absent, empty or cannot be had."""
         entry = self.entries.get(key)
         return None if entry is None else entry.text or None
 
     def get(self, key: str, parse: Callable[[str], T], default: T) -> T:
         """Read a value of one line; absent, empty or wrong is the default."""
         if "\n" in (self.text(key) or ""):
-            self.note(key, "goes over several lines: write it in one, and start no key with a blank")
+            self.note(
+                key, "goes over several lines: write it in one, and start no key with a blank"
+            )
             return default
         return self.get_lines(key, parse, default)
 
@@ -185,10 +186,12 @@ class Section:
             return stand_in
         return self.get(key, parse, stand_in)
 
-    def refuse_later(self) -> None:
-        """Note each key that has a value and that this version cannot honour."""
-        for key in self.entries:
-            if key in LATER and self.given(key):
+    def check(self) -> None:
+        """Note each key whose text cannot be had, or that this version cannot honour."""
+        for key, entry in self.entries.items():
+            if entry.problem:
+                self.note(key, entry.problem)
+            elif key in LATER and entry.text:
                 self.note(key, values.not_yet("this key", "remove it"))
 
     def state_dir(self, default: str) -> Path:
@@ -241,7 +244,9 @@ def expand(text: str) -> str:
         if not closed or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
             raise ValueError("a ${ must be followed by a variable's name and }")
         if name not in os.environ:
-            raise ValueError(f"the environment variable {name} is not set: set it, or write a value")
+            raise ValueError(
+                f"the environment variable {name} is not set: set it, or write a value"
+            )
         return os.environ[name]
 
     return _VARIABLE.sub(value, text)

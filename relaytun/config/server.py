@@ -91,7 +91,7 @@ def build_server(source: Source, overrides: Mapping[str, str | bool]) -> ServerC
     if "token" in options:
         section.drop("token_file")
     for each in source.sections:
-        each.refuse_later()
+        each.check()
         if each.kind in ("client", "service", "connect"):
             source.problems.append(f"{each.place_of('').strip()}: belongs in a client file")
     config = _server(section)

@@ -28,20 +28,18 @@ class Source:
 
     def __init__(self, path: str | None) -> None:
         """
-        @raise ConfigError: the file cannot be read at all.
+        @raise ConfigError: the file cannot be read, or is broken beyond reading on.
         """
         self.file = "" if path is None else one_line(path)
         self.problems: list[str] = []
         self.sections: list[Section] = []
-        self._json = False
         if path is None:
             return
         try:
             text = read_text(Path(path))
         except ValueError as error:
             raise ConfigError([f"{self.file}: {error}"]) from None
-        self._json = text.lstrip().startswith("{")
-        read = read_json if self._json else read_ini
+        read = read_json if text.lstrip().startswith("{") else read_ini
         self.sections = read(self.file, text, self.problems)
 
     @property
@@ -59,8 +57,7 @@ class Source:
         @raise ConfigError: it is.
         """
         if self.role not in (None, role):
-            section = "" if self._json else f", it has a [{self.sections[0].kind}] section"
-            problem = f"this is a {self.role} file{section}: give it to relaytun-{self.role}"
+            problem = f"this is a {self.role} file: give it to relaytun-{self.role}"
             raise ConfigError([f"{self.file}: {problem}"])
 
     def all(self, kind: str) -> list[Section]:

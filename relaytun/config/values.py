@@ -20,6 +20,8 @@ from pathlib import Path
 ENDPOINT_TYPES = frozenset({"tcp", "tcp6", "unix", "systemd"})
 """The Twisted stream server endpoints that a control or relay port can be."""
 
+NOBODY = "empty: name at least one client, or remove the key to let everyone in"
+
 _SWITCHES = {
     **dict.fromkeys(("yes", "true", "on", "1"), True),
     **dict.fromkeys(("no", "false", "off", "0"), False),
@@ -34,7 +36,7 @@ _SECONDS = {
     "d": Fraction(86400),
 }
 _BYTES = {"": 1, "b": 1} | {
-    f"{letter}{ending}": 1024**power
+    f"{letter}{ending}": 1 << 10 * power
     for power, letter in enumerate("kmgt", start=1)
     for ending in ("b", "ib")
 }
@@ -168,7 +170,7 @@ def identifiers(text: str) -> tuple[str, ...]:
         )
     found = tuple(dict.fromkeys(identifier(word) for word in words if word))
     if not found:
-        raise ValueError("empty: name at least one client, or remove the key to let everyone in")
+        raise ValueError(NOBODY)
     return found
 
 
@@ -246,10 +248,11 @@ def path(text: str) -> Path:
         raise ValueError("there is no such home folder: write the whole path") from None
 
 
-def one_of(*choices: str, later: str | None = None) -> Callable[[str], str]:
+def one_of(key: str, *choices: str, later: str) -> Callable[[str], str]:
     """
     Make a parser of one of a few words.
 
+    @param key: the key that it is for.
     @param later: a word of the design that this version cannot do.
     """
 
@@ -257,8 +260,8 @@ def one_of(*choices: str, later: str | None = None) -> Callable[[str], str]:
         if text in choices:
             return text
         if text == later:
-            raise ValueError(not_yet(later, f"use {_either(*choices)}"))
-        raise ValueError(f"not a choice: use {_either(*choices)}")
+            raise ValueError(not_yet(later, f"use {key} = {_either(*choices)}"))
+        raise ValueError(f"not a choice: use {key} = {_either(*choices)}")
 
     return parse
 

@@ -28,6 +28,11 @@ def fingerprint(certificate: bytes) -> str:
     return "sha256:" + hashlib.sha256(certificate).hexdigest()
 
 
+def der(certificate: x509.Certificate) -> bytes:
+    """The certificate's bytes, as its fingerprint is made of them."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
 @dataclass(frozen=True)
 class Identity:
     """
@@ -86,7 +91,7 @@ class Identity:
     @property
     def der(self) -> bytes:
         """The certificate as DER."""
-        return self.certificate.public_bytes(serialization.Encoding.DER)
+        return der(self.certificate)
 
     @property
     def fingerprint(self) -> str:

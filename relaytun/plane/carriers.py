@@ -184,10 +184,10 @@ def _enlarge(pipe: int) -> int:
     """
     for size in (PIPE_SIZE, PIPE_SIZE // 4):
         try:
-            return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)  # type: ignore[attr-defined]
+            return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
         except PermissionError:
             continue
-    return int(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))  # type: ignore[attr-defined]
+    return int(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))
 
 
 _FILL_FLAGS = (os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) if _CAN_SPLICE else 0

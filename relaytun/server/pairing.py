@@ -8,14 +8,13 @@ a replay of its own preamble, disturbs legs that are paired or that wait.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..wire.preamble import Flags, Preamble, Refusal, Role
 from ..wire.replay import ReplayWindow
 
-L = TypeVar("L", bound=Hashable)
+L = TypeVar("L")
 
 #: Spare legs that a provider may have waiting for a session.
 MAX_SPARES = 32

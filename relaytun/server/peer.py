@@ -216,8 +216,8 @@ class Peer:
 
     def _leave(self) -> None:
         if not self.gone:
-            self._broker.left(self)
             self.gone = True
+            self._broker.left(self)
 
 
 def same_token(given: str, token: str) -> bool:

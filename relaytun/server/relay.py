@@ -32,6 +32,8 @@ from .sessions import Session, Sessions
 #: Seconds for the whole preamble, and for the partner to come.
 PREAMBLE_TIMEOUT = 10.0
 PARTNER_TIMEOUT = 10.0
+#: Seconds in which a leg that was turned away may read why.
+LINGER = 2.0
 #: Descriptors that legs leave to the control port, the pipes and the rest of the process.
 RESERVED_DESCRIPTORS = 384
 
@@ -130,7 +132,7 @@ class Leg:
     @ivar session: the session that it has proven to belong to.
     """
 
-    __slots__ = ("_buffer", "_deadline", "_place", "_relay", "_sock", "session")
+    __slots__ = ("_buffer", "_deadline", "_place", "_refused", "_relay", "_sock", "session")
 
     def __init__(self, relay: Relay, sock: socket.socket, address: str) -> None:
         self._relay = relay
@@ -138,6 +140,7 @@ class Leg:
         self._buffer = b""
         self._place: Place | None = relay.admission.enter(address, self.close)
         self._deadline: Any = None
+        self._refused = False
         self.session: Session | None = None
 
     def fileno(self) -> int:
@@ -148,6 +151,9 @@ class Leg:
 
     def doRead(self) -> None:
         """Read what is missing of the preamble, and not a byte more."""
+        if self._refused:
+            self._drain()
+            return
         if self.session is not None:
             self._spare_spoke()
             return
@@ -203,23 +209,48 @@ class Leg:
         return self._sock
 
     def refuse(self, refusal: Refusal) -> None:
-        """Say why, and close."""
+        """
+        Say why, and close.
+
+        Closing at once would answer bytes that were not read with a reset, which overtakes
+        the reason: so what still comes is thrown away for a moment.
+        """
+        self._withdraw()
+        self._stop()
+        self._refused = True
         try:
             self._sock.send(preamble.REFUSED + bytes((refusal,)))
+            self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
-        self.close()
+            self.close()
+        else:
+            self._deadline = self._relay.reactor.callLater(LINGER, self.close)
+            self._relay.reactor.addReader(self)
 
     def close(self) -> None:
         """Let it go."""
         if self._sock.fileno() == -1:
             return
-        if self.session is not None:
-            self.session.pairing.withdraw(self)
+        self._withdraw()
         self._leave_place()
         self._stop()
         self._sock.close()
         self._relay.forget(self)
+
+    def _withdraw(self) -> None:
+        if self.session is not None:
+            self.session.pairing.withdraw(self)
+            self.session = None
+
+    def _drain(self) -> None:
+        try:
+            over = not self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            over = True
+        if over:
+            self.close()
 
     def _await_preamble(self) -> None:
         if self._deadline is None:

@@ -21,7 +21,7 @@ a lost control connection must disturb no stream, but there will be no new ones.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
 
@@ -73,7 +73,7 @@ class SessionMachine(Protocol):
 
 
 def _build() -> Callable[[Driver], SessionMachine]:
-    builder = TypeMachineBuilder(SessionMachine, Driver)
+    builder = TypeMachineBuilder(SessionMachine, Driver)  # type: ignore[type-abstract]
     offered = builder.state("Offered")
     live = builder.state("Live")
     draining = builder.state("Draining")
@@ -89,9 +89,9 @@ def _build() -> Callable[[Driver], SessionMachine]:
     def drain(machine: SessionMachine, driver: Driver) -> None:
         driver.stop_admitting()
 
-    def ends(state: object, fact: Callable[[SessionMachine], None], mood: Mood) -> None:
-        @state.upon(fact).to(ended)  # type: ignore[attr-defined]
-        def end(machine: SessionMachine, driver: Driver) -> None:
+    def ends(state: Any, fact: Callable[[SessionMachine], None], mood: Mood) -> None:
+        @state.upon(fact).to(ended)
+        def end(machine: SessionMachine, driver: Driver) -> None:  # type: ignore[misc]
             driver.end(mood)
 
     ends(offered, inputs.rejected, Mood.REJECTED)

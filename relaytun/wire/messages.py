@@ -29,8 +29,8 @@ SessionId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Text = Annotated[str, Meta(max_length=256)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Blob = Annotated[str, Meta(max_length=4096)]
-Channel = Annotated[int, Meta(ge=0, lt=2**63)]
-Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Channel = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Whatever number a client counts its time in; it comes back as it was.
 Timestamp = (
     Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[float, Meta(ge=-(2**53), le=2**53)]

@@ -1,0 +1,235 @@
+"""Medians, ratios, verdicts: text for the terminal, RST and JSON for the repository."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .measures import Row, Settings
+from .subjects import Subject
+
+#: measure -> subject -> round -> row
+Samples = dict[str, dict[str, dict[int, Row]]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a measure's table: `key` of the rows, or its ratio to the subject `versus`."""
+
+    title: str
+    key: str
+    form: str = "{:.0f}"
+    versus: str = ""
+
+
+_CPU = "{:.2f}"
+COLUMNS: dict[str, list[Column]] = {
+    "throughput": [
+        Column("MB/s", "mb_s"),
+        Column("/ rathole", "mb_s", _CPU, "rathole"),
+        Column("/ frp", "mb_s", _CPU, "frp"),
+        Column("server CPU s/GiB", "cpu_server", _CPU),
+        Column("/ haproxy", "cpu_server", _CPU, "haproxy"),
+        Column("all CPU s/GiB", "cpu_all", _CPU),
+        Column("load CPU s/GiB", "cpu_load", _CPU),
+    ],
+    "rtt": [
+        Column("p50 us", "p50"),
+        Column("/ rathole", "p50", _CPU, "rathole"),
+        Column("p99 us", "p99"),
+        Column("p99 / rathole", "p99", _CPU, "rathole"),
+        Column("one core p50 us", "one_core"),
+        Column("one core / rathole", "one_core", _CPU, "rathole"),
+        Column("server CPU us", "cpu_server"),
+    ],
+    "connections": [
+        Column("one by one /s", "sequential"),
+        Column("/ frp", "sequential", _CPU, "frp"),
+        Column("16 at a time /s", "parallel"),
+        Column("16 / frp", "parallel", _CPU, "frp"),
+        Column("server CPU us", "cpu_server"),
+        Column("all CPU us", "cpu_all"),
+        Column("errors", "errors"),
+    ],
+    "idle": [
+        Column("server PSS KiB", "pss", "{:.1f}"),
+        Column("server RSS KiB", "rss", "{:.1f}"),
+        Column("kernel KiB, all hops", "kernel", "{:.1f}"),
+        Column("server before, MiB", "base_mib"),
+        Column("opening s", "open_s", "{:.1f}"),
+        Column("errors", "errors"),
+    ],
+}
+TITLES = {
+    "throughput": "Throughput of one stream, and CPU for each GiB",
+    "rtt": "Round trip of one byte",
+    "connections": "New streams for each second, each with one byte there and back",
+    "idle": "Memory for each idle stream",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What relaytun has to reach, as the median ratio to `versus` (or as a plain value)."""
+
+    text: str
+    measure: str
+    key: str
+    versus: str
+    limit: float
+    at_least: bool
+
+    def judge(self, samples: Samples) -> str | None:
+        """A sentence, or None when it was not measured."""
+        value = cell(samples, self.measure, "relaytun", self.key, self.versus)
+        if value is None:
+            return None
+        good = value >= self.limit if self.at_least else value <= self.limit
+        sign = ">=" if self.at_least else "<="
+        word = "reached" if good else "FALLS SHORT"
+        return f"{word}: {self.text}: {value:.2f} (to reach: {sign} {self.limit:g})"
+
+
+TARGETS = [
+    Target("server CPU per GiB / haproxy", "throughput", "cpu_server", "haproxy", 0.6, False),
+    Target("throughput / rathole", "throughput", "mb_s", "rathole", 1.0, True),
+    Target("throughput / frp", "throughput", "mb_s", "frp", 1.3, True),
+    Target("throughput / frp-stcp", "throughput", "mb_s", "frp-stcp", 1.3, True),
+    Target("round trip p50 / rathole", "rtt", "p50", "rathole", 1.3, False),
+    Target("round trip p99 / rathole", "rtt", "p99", "rathole", 1.3, False),
+    Target("round trip p50 on one core / rathole", "rtt", "one_core", "rathole", 1.3, False),
+    Target("new streams one by one / frp", "connections", "sequential", "frp", 1.0, True),
+    Target("new streams 16 at a time / frp", "connections", "parallel", "frp", 1.0, True),
+    Target("server PSS KiB per idle stream", "idle", "pss", "", 12.0, False),
+]
+
+
+def cell(samples: Samples, measure: str, subject: str, key: str, versus: str = "") -> float | None:
+    """The median over the rounds of `key`, or of its ratio to `versus` within each round."""
+    rounds = samples.get(measure, {}).get(subject, {})
+    others = samples.get(measure, {}).get(versus, {})
+    values = []
+    for number, row in rounds.items():
+        if key not in row:
+            continue
+        if not versus:
+            values.append(row[key])
+        elif others.get(number, {}).get(key):
+            values.append(row[key] / others[number][key])
+    return statistics.median(values) if values else None
+
+
+def table(samples: Samples, measure: str, subjects: Sequence[Subject]) -> str:
+    """One measure as an RST simple table."""
+    columns = COLUMNS[measure]
+    lines = [["subject", "hops", *(column.title for column in columns)]]
+    for subject in subjects:
+        if not samples.get(measure, {}).get(subject.name):
+            continue
+        line = [subject.name, str(subject.hops)]
+        for column in columns:
+            value = cell(samples, measure, subject.name, column.key, column.versus)
+            line.append("--" if value is None else column.form.format(value))
+        lines.append(line)
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    rule = "  ".join("=" * width for width in widths)
+    body = ["  ".join(_pad(line, widths)).rstrip() for line in lines]
+    return "\n".join([rule, body[0], rule, *body[1:], rule])
+
+
+def _pad(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    numbers = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+    return [line[0].ljust(widths[0]), *numbers]
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores and kernel."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": str(len(models) or "?"),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished run."""
+
+    date: str
+    rounds: int
+    settings: Settings
+    versions: dict[str, str]
+    subjects: Sequence[Subject]
+    samples: Samples
+    failures: Sequence[str]
+
+    def text(self) -> str:
+        """The tables and verdicts alone."""
+        parts = [f"{title}\n\n{body}" for title, body in self._tables()]
+        verdicts = "\n".join(f"- {line}" for line in self._verdicts())
+        return "\n\n".join([*parts, verdicts] if verdicts else parts) + "\n"
+
+    def rst(self) -> str:
+        """The page for the documentation."""
+        facts = machine()
+        parts = [
+            _heading("Benchmark", "="),
+            f"Written by ``python -m bench`` on {self.date}. All programs side by side in one run "
+            f"over loopback; medians of {self.rounds} rounds; a ratio is taken within each round. "
+            f"Machine: {facts['processor']}, {facts['cores']} cores, {facts['kernel']}, Python "
+            f"{facts['python']}. The load shares these cores. Two cores carry a whole tunnel, the "
+            "sender and the receiver, so read the ratios, not the values.",
+            "*server* is the public process: the forwarder itself where there is one hop. CPU is "
+            "user and system time of its processes. Throughput: "
+            f"{self.settings.gib:g} GiB one way over one stream, MB = 10^6 bytes. Round trip: "
+            f"{self.settings.round_trips} times one byte; *one core*: the same with all processes "
+            f"on one core, which takes the scheduler's choices out. Idle: {self.settings.streams} streams.",
+            _bullets(self._programs()),
+        ]
+        if verdicts := self._verdicts():
+            parts += [_heading("What was to be reached", "-"), _bullets(verdicts)]
+        for title, body in self._tables():
+            parts += [_heading(title, "-"), body]
+        if self.failures:
+            parts += [_heading("Not measured", "-"), _bullets(self.failures)]
+        return "\n\n".join(parts) + "\n"
+
+    def json(self) -> str:
+        """Every sample of every round."""
+        content = {
+            "date": self.date,
+            "machine": machine(),
+            "settings": {**asdict(self.settings), "rounds": self.rounds},
+            "versions": self.versions,
+            "verdicts": self._verdicts(),
+            "failures": list(self.failures),
+            "samples": self.samples,
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    def _programs(self) -> list[str]:
+        named = {s.name: [self.versions[s.name], s.about] for s in self.subjects}
+        return [f"{name}: {', '.join(filter(None, parts))}" for name, parts in named.items()]
+
+    def _tables(self) -> list[tuple[str, str]]:
+        taken = [measure for measure in COLUMNS if self.samples.get(measure)]
+        return [(TITLES[name], table(self.samples, name, self.subjects)) for name in taken]
+
+    def _verdicts(self) -> list[str]:
+        lines = (target.judge(self.samples) for target in TARGETS)
+        return [line for line in lines if line is not None]
+
+
+def _heading(text: str, mark: str) -> str:
+    return f"{text}\n{mark * len(text)}"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,280 @@
+"""
+The client's standing with its server: signed in, or on the way to be.
+
+Comes back after every loss, with full-jitter back-off; a login that is refused waits like one
+that fails.  Those who are interested hear of each new login, of each loss and of each message;
+running streams have nothing to do with any of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import structs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import UserError
+from ..interfaces import IReactor
+from ..wire import messages
+from ..wire.messages import Message
+from ..wire.text import printable
+from .signalling import Control, LoginError
+
+#: The longest wait between two attempts, seconds.
+LONGEST_WAIT = 30.0
+#: Seconds that the echo of a heartbeat may take.
+ECHO_TIMEOUT = 10.0
+#: Seconds that the answer to a request may take: the server gives a provider 10.
+ANSWER_TIMEOUT = 15.0
+
+
+class RequestError(UserError):
+    """
+    The server said no.
+
+    @ivar code: the error code.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Listener(Protocol):
+    """Who wants to hear of the control connection."""
+
+    def control_up(self, control: Control) -> None:
+        """The client is signed in."""
+
+    def control_down(self) -> None:
+        """It is not any more."""
+
+    def received(self, message: Message) -> None:
+        """The server said this."""
+
+
+class ServerConnection(Service):
+    """
+    @ivar control: the control connection, while there is one.
+    @ivar rtt: seconds that the last heartbeat took there and back.
+    @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        login: Callable[[], Deferred[Control]],
+        *,
+        heartbeat_interval: float = 15.0,
+        reconnect_interval: float = 1.0,
+        auto_reconnect: bool = True,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        @param login: one attempt to sign in.
+        @param reconnect_interval: seconds; the back-off is between 0 and
+            C{min(30, reconnect_interval * 2^failures)}.
+        """
+        self._reactor = reactor
+        self._login = login
+        self._heartbeat_interval = heartbeat_interval
+        self._reconnect_interval = reconnect_interval
+        self._auto_reconnect = auto_reconnect
+        self._jitter = jitter
+        self._listeners: list[Listener] = []
+        self._waiting: list[Deferred[Control]] = []
+        self._answers: dict[str, Deferred[Message]] = {}
+        self._requests = 0
+        self._beat: IDelayedCall | None = None
+        self._beat_sent = 0.0
+        self._running: Deferred[None] | None = None
+        self.control: Control | None = None
+        self.rtt: float | None = None
+        self.finished: Deferred[LoginError] = Deferred()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Have C{listener} hear of everything from now on."""
+        self._listeners.append(listener)
+        if self.control is not None:
+            listener.control_up(self.control)
+
+    def startService(self) -> None:
+        super().startService()
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        if self._running is None:
+            return succeed(None)
+        if self.control is not None:
+            self.control.close()
+        else:
+            self._running.cancel()
+        return self._running
+
+    def when_connected(self) -> Deferred[Control]:
+        """@return: fires with the control connection, now or when there is one."""
+        if self.control is not None:
+            return succeed(self.control)
+        waiting: Deferred[Control] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def send(self, message: Message) -> None:
+        """Tell the server something, if it is there."""
+        if self.control is not None:
+            self.control.send(message)
+
+    async def list_clients(self) -> tuple[messages.ClientEntry, ...]:
+        """Who is there."""
+        answer = await self._ask("client_list", messages.GetClientList())
+        assert isinstance(answer, messages.ClientList)
+        return answer.clients
+
+    async def request_session(self, target: str, service: str) -> messages.CreateSession:
+        """
+        Ask for a session.
+
+        @raise RequestError: if there is none to be had.
+        """
+        self._requests += 1
+        request_id = str(self._requests)
+        request = messages.ConnectRequest(
+            to_client_id=target, service_id=service, request_id=request_id
+        )
+        answer = await self._ask(request_id, request)
+        assert isinstance(answer, messages.CreateSession)
+        return answer
+
+    async def _ask(self, key: str, question: Message) -> Message:
+        control = await self.when_connected()
+        answer = self._answers[key] = Deferred()
+        answer.addTimeout(ANSWER_TIMEOUT, self._reactor)
+        control.send(question)
+        try:
+            return await answer
+        except RequestError:
+            raise
+        except Exception:
+            raise RequestError("timeout", "the server did not answer in time") from None
+        finally:
+            if self._answers.get(key) is answer:
+                del self._answers[key]
+
+    async def _run(self) -> None:
+        failures = 0
+        while self.running:
+            try:
+                control = await self._login()
+            except LoginError as error:
+                failures += 1
+                self._log.warn("{error}", error=str(error))
+                if not self._auto_reconnect:
+                    raise
+            else:
+                signed_in = self._reactor.seconds()
+                await self._use(control)
+                if not self.running:
+                    return
+                if not self._auto_reconnect:
+                    raise LoginError("the connection to the server is lost")
+                # A login that is thrown out at once is a failure like any other.
+                stayed = self._reactor.seconds() - signed_in > self._heartbeat_interval
+                failures = 0 if stayed else failures + 1
+            most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
+            wait = self._jitter() * most
+            self._log.info("next attempt in {wait:.1f} s", wait=wait)
+            await deferLater(self._reactor, wait)
+
+    async def _use(self, control: Control) -> None:
+        self.control = control
+        self._log.info("signed in as {client}", client=control.client_id)
+        control.listen(self._received)
+        waiting, self._waiting = self._waiting, []
+        for listener in list(self._listeners):
+            listener.control_up(control)
+        for waiter in waiting:
+            waiter.callback(control)
+        self._beat = self._reactor.callLater(self._heartbeat_interval, self._send_beat)
+        try:
+            await control.lost
+        finally:
+            self.control = None
+            self.rtt = None
+            if self._beat.active():
+                self._beat.cancel()
+            answers, self._answers = self._answers, {}
+            for answer in answers.values():
+                answer.errback(RequestError("timeout", "the connection to the server is lost"))
+            for listener in list(self._listeners):
+                listener.control_down()
+        if self.running:
+            self._log.warn("the connection to the server is lost; running streams go on")
+
+    def _received(self, message: Message) -> None:
+        if isinstance(message, messages.Heartbeat):
+            self._beat_answered()
+        elif isinstance(message, messages.CreateSession):
+            self._answer(str(message.request_id), message)
+        elif isinstance(message, messages.ClientList):
+            self._answer("client_list", message)
+        elif isinstance(message, messages.Error):
+            self._received_error(message)
+        else:
+            for listener in list(self._listeners):
+                listener.received(message)
+
+    def _received_error(self, message: messages.Error) -> None:
+        answer = self._answers.pop(str(message.request_id), None)
+        if answer is not None:
+            answer.errback(RequestError(message.code, printable(message.message)))
+        else:
+            self._log.warn(
+                "the server says {code}: {message}",
+                code=printable(message.code),
+                message=printable(message.message),
+            )
+
+    def _answer(self, key: str, message: Message) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None:
+            answer.callback(message)
+        elif isinstance(message, messages.CreateSession):
+            self.send(messages.CloseSession(session_id=message.session_id))
+
+    def _send_beat(self) -> None:
+        assert self.control is not None
+        self._beat_sent = self._reactor.seconds()
+        self.control.send(messages.Heartbeat(timestamp=int(self._beat_sent * 1000)))
+        self._beat = self._reactor.callLater(ECHO_TIMEOUT, self._beat_overdue, self.control)
+
+    def _beat_answered(self) -> None:
+        self.rtt = self._reactor.seconds() - self._beat_sent
+        if self._beat is not None and self._beat.active():
+            self._beat.cancel()
+        self._beat = self._reactor.callLater(self._heartbeat_interval, self._send_beat)
+
+    def _beat_overdue(self, control: Control) -> None:
+        self._log.warn("the server does not answer any more")
+        control.abort()
+
+    def _ended(self, failure: Failure) -> None:
+        if isinstance(failure.value, LoginError):
+            self.finished.callback(failure.value)
+        elif self.running:
+            self._log.failure("the control connection failed", failure)
+
+
+def offered(services: tuple[messages.Service, ...]) -> tuple[messages.Service, ...]:
+    """The services as they are registered: raw, for now."""
+    return tuple(structs.replace(service, mode="raw") for service in services)

@@ -1,0 +1,196 @@
+"""
+A client's legs: dial the relay, send the preamble, wait for the verdict.
+
+What is written before the verdict goes out behind the preamble, so that a visitor's first bytes
+need no round trip of their own; after it the socket is for splicing.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+from ..plane.dial import Dialer
+from ..plane.meter import Meter
+from ..wire import messages, preamble
+from ..wire.preamble import Flags, Refusal, Role
+
+
+class LegRefused(Exception):
+    """
+    The relay turned a leg away.
+
+    @ivar refusal: why, as far as it is known.
+    """
+
+    def __init__(self, refusal: Refusal | None) -> None:
+        super().__init__(refusal.name.lower() if refusal is not None else "the relay hung up")
+        self.refusal = refusal
+
+
+@dataclass(eq=False)
+class ClientSession:
+    """
+    A session as one of its clients sees it.
+
+    @ivar meter: of its streams; forward is from the visitor's program to the service.
+    @ivar streams: those that run.
+    @ivar live: whether new legs may be dialled.
+    """
+
+    id: str
+    peer: str
+    service: str
+    role: Role
+    channel_key: bytes
+    relay: messages.RelayAddress
+    since: float
+    meter: Meter = field(default_factory=Meter)
+    streams: set[Any] = field(default_factory=set)
+    live: bool = True
+
+    def preamble(self, channel: int, flags: Flags = Flags.NONE) -> bytes:
+        """The 64 bytes of a leg of this session."""
+        return preamble.encode(
+            self.channel_key,
+            self.role,
+            bytes.fromhex(self.id),
+            channel,
+            secrets.token_bytes(preamble.NONCE_SIZE),
+            flags,
+        )
+
+    def report(self, rtt: float | None) -> dict[str, Any]:
+        """Its line of C{relaytun status --json}."""
+        visiting = self.role is Role.VISITOR
+        received, sent = self.meter.backward, self.meter.forward
+        return {
+            "id": self.id,
+            "peer": self.peer,
+            "service": self.service,
+            "role": "visitor" if visiting else "provider",
+            "mode": "raw",
+            "path": "relay",
+            "rtt": rtt,
+            "streams": len(self.streams),
+            "bytesIn": received if visiting else sent,
+            "bytesOut": sent if visiting else received,
+            "since": self.since,
+        }
+
+
+def channel_key(text: str) -> bytes:
+    """
+    @param text: base64, as in C{create_session} and C{connect_request}.
+    @raise ValueError: if it is not.
+    """
+    key = base64.b64decode(text, validate=True)
+    if len(key) != preamble.KEY_SIZE:
+        raise ValueError(f"a channel key has {preamble.KEY_SIZE} bytes")
+    return key
+
+
+async def dial_leg(
+    reactor: IReactor,
+    dialer: Dialer,
+    session: ClientSession,
+    channel: int,
+    flags: Flags = Flags.NONE,
+) -> Leg:
+    """
+    @return: a leg that has said what it is, and has no verdict yet.
+    @raise Exception: as L{Dialer.dial}.
+    """
+    sock = await dialer.dial(session.relay.host, session.relay.port)
+    return Leg(reactor, sock, session.preamble(channel, flags))
+
+
+@implementer(IReadWriteDescriptor)
+class Leg:
+    """
+    A connection to the relay port that waits for its partner.
+
+    @ivar verdict: fires with the socket when both legs are there (it is the caller's then), or
+        fails with L{LegRefused}; the socket is closed then.
+    """
+
+    __slots__ = ("_outgoing", "_paired", "_reactor", "_sock", "verdict")
+
+    def __init__(self, reactor: IReactor, sock: socket.socket, opening: bytes) -> None:
+        self.verdict: Deferred[socket.socket] = Deferred(lambda _: self._close())
+        self._reactor = reactor
+        self._sock = sock
+        self._outgoing = b""
+        self._paired = False
+        self.write(opening)
+        reactor.addReader(self)
+
+    def write(self, data: bytes) -> None:
+        """Send what belongs to the channel, before the verdict."""
+        self._outgoing += data
+        self.doWrite()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "leg"
+
+    def doRead(self) -> None:
+        try:
+            answer = self._sock.recv(1)
+            if answer == preamble.PAIRED:
+                self._paired = True
+                self._reactor.removeReader(self)
+                self._hand_over()
+                return
+            code = self._sock.recv(1) if answer == preamble.REFUSED else b""
+        except BlockingIOError:
+            return
+        except OSError:
+            code = b""
+        try:
+            self._fail(Refusal(code[0]) if code else None)
+        except ValueError:
+            self._fail(None)
+
+    def doWrite(self) -> None:
+        try:
+            sent = self._sock.send(self._outgoing) if self._outgoing else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # Reading tells why.
+        self._outgoing = self._outgoing[sent:]
+        if self._outgoing:
+            self._reactor.addWriter(self)
+        else:
+            self._reactor.removeWriter(self)
+            if self._paired:
+                self._hand_over()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if not self.verdict.called:
+            self._fail(None)
+
+    def _hand_over(self) -> None:
+        if not self._outgoing and not self.verdict.called:
+            self.verdict.callback(self._sock)
+
+    def _fail(self, refusal: Refusal | None) -> None:
+        self._close()
+        self.verdict.errback(LegRefused(refusal))
+
+    def _close(self) -> None:
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+        self._sock.close()

@@ -1,0 +1,248 @@
+"""
+The provider: says yes or no to those who want a service, and connects their legs to it.
+
+For each session it keeps a few spare legs dialled, so that a new stream finds its partner there;
+a session whose streams come faster than that gets more of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..config import ServiceConfig
+from ..interfaces import IReactor
+from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
+from ..plane.splice import Splice, reset
+from ..wire import messages
+from ..wire.messages import Message
+from ..wire.moods import Mood
+from ..wire.preamble import Flags, Role
+from .connection import ServerConnection
+from .legs import ClientSession, LegRefused, channel_key, dial_leg
+from .signalling import Control
+
+#: Spare legs of a session at its start, and at most.
+FEWEST_SPARES = 2
+MOST_SPARES = 16
+#: Seconds between attempts to get a spare leg that the relay does not take.
+SPARE_PAUSE = 2.0
+
+
+class Provider:
+    """
+    @ivar sessions: those that were accepted and are not over, by id.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        connection: ServerConnection,
+        dialer: Dialer,
+        pool: CarrierPool,
+        services: Sequence[ServiceConfig],
+    ) -> None:
+        self.reactor = reactor
+        self._connection = connection
+        self.dialer = dialer
+        self.pool = pool
+        self._services = {service.id: service for service in services}
+        self._troubled: set[str] = set()
+        self.sessions: dict[str, _ProviderSession] = {}
+        connection.add_listener(self)
+
+    def control_up(self, control: Control) -> None:
+        """Offers come by themselves."""
+
+    def control_down(self) -> None:
+        """No new streams for the sessions of this login; those that run go on."""
+        for session in list(self.sessions.values()):
+            session.retire()
+
+    def received(self, message: Message) -> None:
+        """The server said this."""
+        if isinstance(message, messages.ConnectOffer):
+            self._offered(message)
+        elif isinstance(message, messages.OpenChannel):
+            session = self.sessions.get(message.session_id)
+            if session is None:
+                self._connection.send(
+                    messages.RejectSession(session_id=message.session_id, reason="unknown session")
+                )
+            else:
+                session.wanted(message.channel)
+        elif isinstance(message, messages.SessionClosed):
+            session = self.sessions.get(message.session_id)
+            if session is not None:
+                session.retire()
+
+    def _offered(self, offer: messages.ConnectOffer) -> None:
+        service = self._services.get(offer.service_id)
+        if service is None:
+            self._reject(offer, "no such service")
+            return
+        if service.allow and offer.from_client_id not in service.allow:
+            self._log.warn(
+                "{client} may not visit {service}",
+                client=offer.from_client_id,
+                service=service.id,
+            )
+            self._reject(offer, f"{offer.from_client_id} may not visit {service.id}")
+            return
+        try:
+            key = channel_key(offer.channel_key)
+        except ValueError:
+            self._reject(offer, "the channel key is malformed")
+            return
+        session = ClientSession(
+            id=offer.session_id,
+            peer=offer.from_client_id,
+            service=service.id,
+            role=Role.PROVIDER,
+            channel_key=key,
+            relay=offer.relay_addr,
+            since=time.time(),
+        )
+        self._log.info(
+            "{client} visits {service}, session {id}",
+            client=session.peer,
+            service=session.service,
+            id=session.id,
+        )
+        self.sessions[session.id] = _ProviderSession(self, session, service)
+        self._connection.send(messages.AcceptSession(session_id=session.id))
+        self.sessions[session.id].fill()
+
+    def _reject(self, offer: messages.ConnectOffer, why: str) -> None:
+        self._connection.send(messages.RejectSession(session_id=offer.session_id, reason=why))
+
+    def complain(self, service: ServiceConfig, error: Exception) -> None:
+        """The service does not answer; say so once until it does again."""
+        if service.id not in self._troubled:
+            self._troubled.add(service.id)
+            self._log.warn(
+                "{service} does not answer at {host}:{port}: {error}",
+                service=service.id,
+                host=service.local_host,
+                port=service.local_port,
+                error=str(error),
+            )
+
+    def answered(self, service: ServiceConfig) -> None:
+        """The service answers."""
+        self._troubled.discard(service.id)
+
+
+class _ProviderSession:
+    """One session's legs and streams."""
+
+    _log = Logger()
+
+    def __init__(self, provider: Provider, session: ClientSession, service: ServiceConfig) -> None:
+        self.session = session
+        self._provider = provider
+        self._service = service
+        self._serials = itertools.count()
+        self._target = FEWEST_SPARES
+        self._legs: set[Deferred[None]] = set()
+        self._spares = 0
+
+    def fill(self) -> None:
+        """Dial spare legs until there are enough."""
+        while self.session.live and self._spares < self._target:
+            self._spares += 1
+            self._start(self._spare(next(self._serials)))
+
+    def wanted(self, channel: int) -> None:
+        """A visitor's leg found no spare one."""
+        self._target = min(MOST_SPARES, self._target * 2)
+        self._start(self._asked(channel))
+        self.fill()
+
+    def retire(self) -> None:
+        """No new streams."""
+        self.session.live = False
+        for leg in list(self._legs):
+            leg.cancel()
+        self._forget_if_over()
+
+    def cut(self) -> None:
+        """End it, with its streams."""
+        for stream in list(self.session.streams):
+            stream.cut(Mood.SHUTDOWN)
+        self.retire()
+
+    def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        leg = Deferred.fromCoroutine(work)
+        if not leg.called:
+            self._legs.add(leg)
+            leg.addBoth(self._leg_done, leg)
+
+    def _leg_done(self, result: object, leg: Deferred[None]) -> None:
+        self._legs.discard(leg)
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self._log.failure("a leg failed", result)
+
+    async def _spare(self, serial: int) -> None:
+        provider, session = self._provider, self.session
+        try:
+            leg = await dial_leg(provider.reactor, provider.dialer, session, serial, Flags.SPARE)
+            sock = await leg.verdict
+        except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
+            self._log.debug("a spare leg is lost: {error}", error=str(error))
+            await deferLater(provider.reactor, SPARE_PAUSE)
+            sock = None
+        self._spares -= 1
+        self.fill()
+        if sock is not None:
+            await self._serve(sock)
+
+    async def _asked(self, channel: int) -> None:
+        provider = self._provider
+        try:
+            leg = await dial_leg(provider.reactor, provider.dialer, self.session, channel)
+            sock = await leg.verdict
+        except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
+            # Most often a spare leg came first.
+            self._log.debug("a leg is lost: {error}", error=str(error))
+        else:
+            await self._serve(sock)
+
+    async def _serve(self, leg: socket.socket) -> None:
+        """A visitor's stream is at the other end of C{leg}."""
+        provider, service = self._provider, self._service
+        try:
+            local = await provider.dialer.dial(service.local_host, service.local_port)
+        except CancelledError:
+            reset(leg)
+            raise
+        except (OSError, ConnectError, DNSLookupError) as error:
+            reset(leg)
+            provider.complain(service, error)
+            return
+        provider.answered(service)
+        self.session.streams.add(
+            Splice(
+                provider.reactor, provider.pool, leg, local, self.session.meter, self._stream_ended
+            )
+        )
+
+    def _stream_ended(self, stream: Splice, mood: Mood) -> None:
+        self.session.streams.discard(stream)
+        self._forget_if_over()
+
+    def _forget_if_over(self) -> None:
+        if not self.session.live and not self.session.streams:
+            self._provider.sessions.pop(self.session.id, None)

@@ -1,0 +1,263 @@
+"""
+The server as a tree of services::
+
+    Server
+    |-- AdminService      control.sock: status
+    |-- _ControlPort      WebSocket signalling, TLS and plain
+    `-- _RelayPort        legs
+
+The state directory is locked before anything listens, and the invite is written when all does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .. import __version__
+from ..adminsocket import AdminService
+from ..config import ServerAddress, ServerConfig, format_invite
+from ..endpoints import server_endpoint
+from ..errors import UserError
+from ..interfaces import IReactor
+from ..link.identity import Identity, der, fingerprint
+from ..plane.accept import Acceptor
+from ..plane.carriers import CarrierPool
+from ..statedir import StateDir
+from ..tls import options_of_files, options_of_identity
+from .admission import Admission
+from .broker import Broker
+from .registry import Owners
+from .relay import Relay
+from .signalling import ControlFactory, SignallingFactory
+
+
+class Server(MultiService):
+    """The whole server."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactor, config: ServerConfig) -> None:
+        """@raise UserError: if the state directory or the certificate cannot be used."""
+        super().__init__()
+        self._reactor = reactor
+        self._config = config
+        self._since = time.monotonic()
+        self._state = StateDir(config.state_dir)
+        self._token = None if config.open else config.token or self._kept_token()
+        self._tls, self._fingerprint = self._certificate()
+
+    def privilegedStartService(self) -> None:
+        """@raise UserError: if another server has the state directory, or a port is busy."""
+        config = self._config
+        self._state.lock()
+        self._owners = Owners(config.state_dir / "owners.db")
+        self.broker = Broker(
+            self._reactor,
+            self._owners,
+            token=self._token,
+            public_host=config.public_host,
+            max_clients=config.max_clients,
+            max_sessions=config.max_sessions,
+            max_bytes_per_session=config.max_bytes_per_session,
+            session_timeout=config.session_timeout,
+            heartbeat_timeout=config.heartbeat_timeout,
+        )
+        self._pool = CarrierPool()
+        self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
+        admission = Admission()
+        signalling = SignallingFactory(self._reactor, self.broker, admission)
+        control = ControlFactory(
+            self._reactor, signalling, admission, self._tls, config.plaintext
+        )
+        self._relay_port = _RelayPort(self._reactor, config.relay, config.host, self._relay)
+        self._control_port = _Port(self._reactor, config.control, config.host, control)
+        admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
+        for child in (admin, self._relay_port, self._control_port):
+            child.setServiceParent(self)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        super().startService()
+        self.broker.relay_port = self._relay_port.number
+        self.broker.sessions.start()
+        invite = self._invite()
+        self._state.write("invite", invite.encode() + b"\n")
+        self._log.info("invite: {invite}", invite=invite)
+
+    def stopService(self) -> Deferred[Any]:
+        self.broker.sessions.stop()
+        self._relay.stop()
+        stopped: Deferred[Any] = super().stopService()
+
+        def done(result: Any) -> Any:
+            self._pool.close()
+            self._owners.close()
+            self._state.unlock()
+            return result
+
+        return stopped.addBoth(done)
+
+    def status(self) -> dict[str, Any]:
+        """What C{relaytun status --json} prints."""
+        broker = self.broker
+        return {
+            "role": "server",
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._since, 3),
+            "connected": True,
+            "rtt": None,
+            "clients": [entry.id for entry in broker.client_list().clients],
+            "services": [
+                f"{entry.id}/{service.id}"
+                for entry in broker.client_list().clients
+                for service in entry.services
+            ],
+            "sessions": [
+                {
+                    "id": session.id,
+                    "peer": f"{session.visitor.name} to {session.provider.name}",
+                    "service": session.service.id,
+                    "role": "relay",
+                    "mode": "raw",
+                    "path": "relay",
+                    "rtt": None,
+                    "streams": len(session.channels),
+                    "bytesIn": session.meter.forward,
+                    "bytesOut": session.meter.backward,
+                    "since": session.since,
+                }
+                for session in broker.sessions
+            ],
+            "openLegs": self._relay.open_legs,
+        }
+
+    def _kept_token(self) -> str:
+        kept = self._state.read_or_make("token", lambda: secrets.token_urlsafe(32).encode())
+        token = kept.decode("ascii", "replace").strip()
+        if not token:
+            raise UserError(
+                f"{self._state.path / 'token'} is empty: remove it to have a new token made"
+            )
+        return token
+
+    def _certificate(self) -> tuple[Any, str]:
+        config = self._config
+        if config.certificate is not None and config.key is not None:
+            options, shown = options_of_files(config.certificate, config.key)
+            return options, fingerprint(der(shown))
+        pem = self._state.read_or_make("server.pem", lambda: Identity.make("relaytun").to_pem())
+        try:
+            identity = Identity.from_pem(pem)
+        except ValueError as error:
+            raise UserError(
+                f"{self._state.path / 'server.pem'} cannot be used: {error}; remove it to have a "
+                "new certificate made (every client then needs the new invite)"
+            ) from None
+        return options_of_identity(identity), identity.fingerprint
+
+    def _invite(self) -> str:
+        config = self._config
+        host = config.public_host or (
+            config.host if config.host not in ("0.0.0.0", "::") else outward_address()
+        )
+        return format_invite(
+            ServerAddress(
+                host=host,
+                port=self._control_port.number,
+                secure=True,
+                token=self._token,
+                fingerprint=self._fingerprint,
+            )
+        )
+
+
+class _Port(Service):
+    """A listening port that is busy at once or not at all."""
+
+    _listening: IListeningPort | None = None
+
+    def __init__(
+        self, reactor: IReactor, description: str, host: str, factory: Factory[Any]
+    ) -> None:
+        self._reactor = reactor
+        self._factory = factory
+        try:
+            self.description = server_endpoint(description, host)
+            self._endpoint = serverFromString(reactor, self.description)
+        except ValueError as error:
+            raise UserError(f"cannot listen on {description}: {error}") from None
+
+    @property
+    def number(self) -> int:
+        """The port number, 0 where there are none."""
+        return getattr(self._listening.getHost(), "port", 0) if self._listening else 0
+
+    def privilegedStartService(self) -> None:
+        """@raise UserError: if the port cannot be had."""
+        failures: list[Failure] = []
+        listening: Deferred[IListeningPort] = self._endpoint.listen(self._factory)
+        listening.addCallbacks(self._listens, failures.append)
+        if failures:  # Endpoints of this machine know at once.
+            self._failed(failures[0].value)
+
+    def stopService(self) -> Deferred[Any] | None:
+        super().stopService()
+        if self._listening is None:
+            return None
+        stopped: Deferred[Any] | None = self._listening.stopListening()
+        return stopped
+
+    def _listens(self, listening: IListeningPort) -> None:
+        self._listening = listening
+
+    def _failed(self, error: BaseException | None) -> None:
+        why = error.socketError if isinstance(error, CannotListenError) else error
+        why = getattr(why, "strerror", None) or why
+        raise UserError(f"cannot listen on {self.description}: {why}")
+
+
+class _RelayPort(_Port):
+    """The relay port: its connections are taken as bare sockets."""
+
+    _acceptor: Acceptor | None = None
+
+    def __init__(self, reactor: IReactor, description: str, host: str, relay: Relay) -> None:
+        super().__init__(reactor, description, host, Factory())
+        self._relay = relay
+
+    def stopService(self) -> Deferred[Any] | None:
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        return super().stopService()
+
+    def _listens(self, listening: IListeningPort) -> None:
+        super()._listens(listening)
+        self._acceptor = Acceptor(
+            self._reactor, listening, self._relay.accepted, self._relay.has_room
+        )
+
+
+def outward_address() -> str:
+    """
+    The address of this machine that others most likely reach, for the invite.
+
+    Asks the routing table only: connecting a UDP socket sends nothing.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
