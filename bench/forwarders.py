@@ -48,9 +48,14 @@ def haproxy(run: Processes, service: int) -> int:
     return _haproxy(run, service, "")
 
 
-def haproxy_splice(run: Processes, service: int) -> int:
-    """The same with ``option splice-auto``."""
+def haproxy_splice_auto(run: Processes, service: int) -> int:
+    """The same with ``option splice-auto``, whose heuristic may well decide against it."""
     return _haproxy(run, service, "option splice-auto")
+
+
+def haproxy_splice(run: Processes, service: int) -> int:
+    """The same made to splice in both directions: HAProxy's own best."""
+    return _haproxy(run, service, "option splice-request\n  option splice-response")
 
 
 def nginx(run: Processes, service: int) -> int:

@@ -97,9 +97,14 @@ class Processes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, RunFailed):
-            self._show_logs()
-        self.stop()
+        # A second Ctrl-C must not cut the clean-up short; it is delivered afterwards.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            if isinstance(error, RunFailed):
+                self._show_logs()
+            self.stop()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def spawn(
         self, role: str, command: Sequence[str], environment: Mapping[str, str] | None = None

@@ -96,6 +96,14 @@ class Target:
 
 TARGETS = [
     Target("server CPU per GiB / haproxy", "throughput", "cpu_server", "haproxy", 0.6, False),
+    Target(
+        "server CPU per GiB / haproxy-splice",
+        "throughput",
+        "cpu_server",
+        "haproxy-splice",
+        0.6,
+        False,
+    ),
     Target("throughput / rathole", "throughput", "mb_s", "rathole", 1.0, True),
     Target("throughput / frp", "throughput", "mb_s", "frp", 1.3, True),
     Target("throughput / frp-stcp", "throughput", "mb_s", "frp-stcp", 1.3, True),
@@ -190,7 +198,8 @@ class Report:
             "user and system time of its processes. Throughput: "
             f"{self.settings.gib:g} GiB one way over one stream, MB = 10^6 bytes. Round trip: "
             f"{self.settings.round_trips} times one byte; *one core*: the same with all processes "
-            f"on one core, which takes the scheduler's choices out. Idle: {self.settings.streams} streams.",
+            "on one core, which takes the scheduler's choices out. Idle: "
+            f"{self.settings.streams} streams.",
             _bullets(self._programs()),
         ]
         if verdicts := self._verdicts():

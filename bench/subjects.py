@@ -75,7 +75,18 @@ SUBJECTS = [
     Subject("direct", 0, "no hop: the load alone", forwarders.direct, lambda: ""),
     Subject("haproxy", 1, "TCP mode, one thread", forwarders.haproxy, _HAPROXY),
     Subject(
-        "haproxy-splice", 1, "the same, option splice-auto", forwarders.haproxy_splice, _HAPROXY
+        "haproxy-auto",
+        1,
+        "the same, option splice-auto",
+        forwarders.haproxy_splice_auto,
+        _HAPROXY,
+    ),
+    Subject(
+        "haproxy-splice",
+        1,
+        "the same, options splice-request and splice-response",
+        forwarders.haproxy_splice,
+        _HAPROXY,
     ),
     Subject(
         "nginx", 1, "stream, one worker", forwarders.nginx, _tool("nginx", "-v", r"nginx/(\S+)")

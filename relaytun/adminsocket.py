@@ -47,7 +47,11 @@ class AdminService(Service):
         with short_path(self._directory) as path:
             before = os.umask(0o177)
             try:
-                self._port = self._reactor.listenUNIX(path, factory, mode=0o600)
+                self._port = self._reactor.listenUNIX(
+                    path,
+                    factory,  # type: ignore[arg-type]
+                    mode=0o600,
+                )
             finally:
                 os.umask(before)
 
@@ -83,7 +87,7 @@ class _Question(LineOnlyReceiver):
 
 
 class _Factory(Factory[_Question]):
-    protocol = _Question  # type: ignore[assignment]
+    protocol = _Question
     noisy = False
 
     def __init__(self, commands: Commands) -> None:

@@ -52,7 +52,8 @@ def exit_on_user_error(program: str) -> Iterator[None]:
         yield
     except UserError as error:
         for line in str(error).splitlines():
-            print(f"{program}: {line}", file=sys.stderr)
+            # Not sys.stderr: twistd has put its log in that place by the time a port is busy.
+            print(f"{program}: {line}", file=sys.__stderr__, flush=True)
         sys.exit(error.exit_code)
 
 

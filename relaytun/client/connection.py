@@ -31,6 +31,8 @@ from .signalling import Control, LoginError
 LONGEST_WAIT = 30.0
 #: Seconds that the echo of a heartbeat may take.
 ECHO_TIMEOUT = 10.0
+#: Seconds that the good-bye to the server may take.
+GOOD_BYE = 3.0
 #: Seconds that the answer to a request may take: the server gives a provider 10.
 ANSWER_TIMEOUT = 15.0
 
@@ -120,7 +122,7 @@ class ServerConnection(Service):
             self.control.close()
         else:
             self._running.cancel()
-        return self._running
+        return self._running.addTimeout(GOOD_BYE, self._reactor, lambda result, timeout: None)
 
     def when_connected(self) -> Deferred[Control]:
         """@return: fires with the control connection, now or when there is one."""

@@ -39,7 +39,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
 
     def give_up(why: str) -> None:
-        print(f"{options.program}: {why}", file=sys.stderr, flush=True)
+        print(f"{options.program}: {why}", file=sys.__stderr__, flush=True)
         # twistd itself exits 0 whatever happened.
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         reactor.stop()

@@ -53,7 +53,7 @@ class Server(MultiService):
         super().__init__()
         self._reactor = reactor
         self._config = config
-        self._since = time.monotonic()
+        self._since = 0.0
         self._state = StateDir(config.state_dir)
         self._token = None if config.open else config.token or self._kept_token()
         self._tls, self._fingerprint = self._certificate()
@@ -90,8 +90,13 @@ class Server(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        self._since = time.monotonic()
         self.broker.relay_port = self._relay_port.number
         self.broker.sessions.start()
+        self._reactor.callWhenRunning(self._announce)
+
+    def _announce(self) -> None:
+        """Only now does SIGTERM end the process in order, and only now may anybody come."""
         invite = self._invite()
         self._state.write("invite", invite.encode() + b"\n")
         self._log.info("invite: {invite}", invite=invite)

@@ -90,8 +90,8 @@ def _build() -> Callable[[Driver], SessionMachine]:
         driver.stop_admitting()
 
     def ends(state: Any, fact: Callable[[SessionMachine], None], mood: Mood) -> None:
-        @state.upon(fact).to(ended)
-        def end(machine: SessionMachine, driver: Driver) -> None:  # type: ignore[misc]
+        @state.upon(fact).to(ended)  # type: ignore[untyped-decorator]
+        def end(machine: SessionMachine, driver: Driver) -> None:
             driver.end(mood)
 
     ends(offered, inputs.rejected, Mood.REJECTED)
