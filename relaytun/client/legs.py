@@ -22,7 +22,7 @@ from ..interfaces import IReactor
 from ..plane.dial import Dialer
 from ..plane.meter import Meter
 from ..wire import messages, preamble
-from ..wire.preamble import Flags, Refusal, Role
+from ..wire.preamble import Refusal, Role
 
 
 class LegRefused(Exception):
@@ -58,7 +58,7 @@ class ClientSession:
     streams: set[Any] = field(default_factory=set)
     live: bool = True
 
-    def preamble(self, channel: int, flags: Flags = Flags.NONE) -> bytes:
+    def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""
         return preamble.encode(
             self.channel_key,
@@ -66,7 +66,7 @@ class ClientSession:
             bytes.fromhex(self.id),
             channel,
             secrets.token_bytes(preamble.NONCE_SIZE),
-            flags,
+            spare,
         )
 
     def report(self, rtt: float | None) -> dict[str, Any]:
@@ -104,14 +104,14 @@ async def dial_leg(
     dialer: Dialer,
     session: ClientSession,
     channel: int,
-    flags: Flags = Flags.NONE,
+    spare: bool = False,
 ) -> Leg:
     """
     @return: a leg that has said what it is, and has no verdict yet.
     @raise Exception: as L{Dialer.dial}.
     """
     sock = await dialer.dial(session.relay.host, session.relay.port)
-    return Leg(reactor, sock, session.preamble(channel, flags))
+    return Leg(reactor, sock, session.preamble(channel, spare))
 
 
 @implementer(IReadWriteDescriptor)
@@ -123,7 +123,7 @@ class Leg:
         fails with L{LegRefused}; the socket is closed then.
     """
 
-    __slots__ = ("_outgoing", "_paired", "_reactor", "_sock", "verdict")
+    __slots__ = ("_outgoing", "_paired", "_reactor", "_sock", "_writing", "verdict")
 
     def __init__(self, reactor: IReactor, sock: socket.socket, opening: bytes) -> None:
         self.verdict: Deferred[socket.socket] = Deferred(lambda _: self._close())
@@ -131,6 +131,7 @@ class Leg:
         self._sock = sock
         self._outgoing = b""
         self._paired = False
+        self._writing = False
         self.write(opening)
         reactor.addReader(self)
 
@@ -172,8 +173,10 @@ class Leg:
             return  # Reading tells why.
         self._outgoing = self._outgoing[sent:]
         if self._outgoing:
+            self._writing = True
             self._reactor.addWriter(self)
-        else:
+        elif self._writing:
+            self._writing = False
             self._reactor.removeWriter(self)
             if self._paired:
                 self._hand_over()
@@ -192,5 +195,6 @@ class Leg:
 
     def _close(self) -> None:
         self._reactor.removeReader(self)
-        self._reactor.removeWriter(self)
+        if self._writing:
+            self._reactor.removeWriter(self)
         self._sock.close()

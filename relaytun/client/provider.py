@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -27,7 +27,7 @@ from ..plane.splice import Splice, reset
 from ..wire import messages
 from ..wire.messages import Message
 from ..wire.moods import Mood
-from ..wire.preamble import Flags, Role
+from ..wire.preamble import Role
 from .connection import ServerConnection
 from .legs import ClientSession, LegRefused, channel_key, dial_leg
 from .signalling import Control
@@ -198,16 +198,16 @@ class _ProviderSession:
     async def _spare(self, serial: int) -> None:
         provider, session = self._provider, self.session
         try:
-            leg = await dial_leg(provider.reactor, provider.dialer, session, serial, Flags.SPARE)
+            leg = await dial_leg(provider.reactor, provider.dialer, session, serial, True)
             sock = await leg.verdict
         except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
             self._log.debug("a spare leg is lost: {error}", error=str(error))
             await deferLater(provider.reactor, SPARE_PAUSE)
             sock = None
         self._spares -= 1
-        self.fill()
-        if sock is not None:
-            await self._serve(sock)
+        serving = Deferred.fromCoroutine(self._serve(sock)) if sock is not None else succeed(None)
+        self.fill()  # After the stream's first steps: a program waits for those.
+        await serving
 
     async def _asked(self, channel: int) -> None:
         provider = self._provider
@@ -233,11 +233,12 @@ class _ProviderSession:
             provider.complain(service, error)
             return
         provider.answered(service)
-        self.session.streams.add(
-            Splice(
-                provider.reactor, provider.pool, leg, local, self.session.meter, self._stream_ended
-            )
+        session = self.session
+        stream = Splice(
+            provider.reactor, provider.pool, leg, local, session.meter, self._stream_ended
         )
+        session.streams.add(stream)
+        stream.read_now(stream.left)
 
     def _stream_ended(self, stream: Splice, mood: Mood) -> None:
         self.session.streams.discard(stream)

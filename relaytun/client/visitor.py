@@ -161,7 +161,9 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         flight = b""
         for attempt in (1, 2):
-            session = await self.session().addTimeout(OUTAGE, self.reactor)
+            session = self._current
+            if session is None:
+                session = await self.session().addTimeout(OUTAGE, self.reactor)
             leg = await dial_leg(self.reactor, self.dialer, session, next(self._channels))
             first = _FirstFlight(self.reactor, local, leg, flight)
             try:
@@ -253,8 +255,11 @@ class _FirstFlight:
         self._reading = True
         if already:
             leg.write(already)
-        reactor.addReader(self)
         self.doRead()
+        if self._reading and not self.sent:  # What a program says later can wait a moment.
+            reactor.addReader(self)
+        else:
+            self._reading = False
 
     def over(self, result: Any) -> Any:
         """The verdict is there: leave the rest to others."""

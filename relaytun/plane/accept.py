@@ -76,7 +76,8 @@ class Acceptor:
         self._complained = False
         port.stopReading()  # type: ignore[attr-defined]
         self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
-        self._listening.setblocking(False)
+        prepare(self._listening)  # What it has, its connections have from the start.
+        self._batch = 1
         reactor.addReader(self)
 
     def stop(self) -> None:
@@ -94,13 +95,16 @@ class Acceptor:
         return "acceptor"
 
     def doRead(self) -> None:
-        for _ in range(_AT_ONCE):
+        # One more look than there are connections costs a system call for each of them; so the
+        # number of looks follows the traffic.
+        for taken in range(self._batch):
             if not self._has_room():
                 self._wait("as many connections as there is room for")
                 return
             try:
                 sock, address = self._listening.accept()
             except BlockingIOError:
+                self._batch = max(1, taken)
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -108,12 +112,9 @@ class Acceptor:
                     return
                 continue  # The peer was gone before it was accepted.
             self._complained = False
-            try:
-                prepare(sock)
-            except OSError:
-                sock.close()
-                continue
+            sock.setblocking(False)
             self._accepted(sock, address)
+        self._batch = min(_AT_ONCE, self._batch * 2)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor's word for a listening socket that died; there is nothing to be done."""

@@ -12,7 +12,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -61,7 +61,7 @@ class Dialer:
         except OSError:
             return fail()
         try:
-            prepare(sock)
+            prepare_dialled(sock, address)
             code = sock.connect_ex((address, port))
             if code in _IN_PROGRESS:
                 # Over loopback the handshake is over by now: spare the reactor a turn.
@@ -92,6 +92,7 @@ class Dialer:
         return self._dial_name(host, port)
 
 
+@lru_cache(1024)
 def is_literal(host: str) -> bool:
     """Whether C{host} is an IP address rather than a name."""
     try:
@@ -99,6 +100,15 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def prepare_dialled(sock: socket.socket, address: str) -> None:
+    """As L{prepare}; but a peer on this machine cannot vanish unnoticed, so is not probed."""
+    if address.startswith("127.") or address == "::1":
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    else:
+        prepare(sock)
 
 
 def _connect_error(code: int) -> ConnectError:

@@ -65,8 +65,16 @@ class Splice:
         self.left = _Side(self, left)
         self.right = _Side(self, right)
         self.left.other, self.right.other = self.right, self.left
-        reactor.addReader(self.left)
-        reactor.addReader(self.right)
+        self.left.read_on()
+        self.right.read_on()
+
+    def read_now(self, side: _Side) -> None:
+        """
+        Look for bytes at C{side} (C{left} or C{right}) without waiting for the reactor: for
+        one that has most likely spoken already.
+        """
+        if side.reading:
+            side.doRead()
 
     def cut(self, mood: Mood) -> None:
         """End it now, with a reset both ways; nothing happens if it has ended."""
@@ -77,17 +85,13 @@ class Splice:
         if ended is None:
             return
         for side in (self.left, self.right):
-            self.reactor.removeReader(side)
-            self.reactor.removeWriter(side)
+            side.stop()
             if side.carrier is not None:
                 self.pool.give_back(side.carrier)
                 side.carrier = None
             close(side.sock)
         ended(self, mood)
 
-    def _direction_finished(self) -> None:
-        if self.left.finished and self.right.finished:
-            self._end(Mood.HAPPY, socket.socket.close)
 
 
 @implementer(IReadWriteDescriptor)
@@ -98,9 +102,13 @@ class _Side:
     @ivar carrier: what holds bytes that were read here and that the other side has not taken
         yet; while there is one, nothing more is read.
     @ivar finished: the end of its stream has been passed on.
+    @ivar reading: the reactor watches it for bytes.
+    @ivar writing: the reactor watches it for room.
     """
 
-    __slots__ = ("carrier", "finished", "other", "sock", "splice", "spliceable")
+    __slots__ = (
+        "carrier", "finished", "other", "reading", "sock", "splice", "spliceable", "writing"
+    )  # fmt: skip
 
     other: _Side
 
@@ -109,6 +117,8 @@ class _Side:
         self.sock = sock
         self.carrier: PipeCarrier | BufferCarrier | None = None
         self.finished = False
+        self.reading = False
+        self.writing = False
         self.spliceable = True
 
     def fileno(self) -> int:
@@ -144,23 +154,37 @@ class _Side:
                     meter.backward += moved
                 self.pass_on()
                 if self.carrier is not None:
-                    splice.reactor.removeReader(self)
+                    self._pause()
+                    self.other.writing = True
                     splice.reactor.addWriter(self.other)
             else:
                 self._release()
-                splice.reactor.removeReader(self)
+                self._pause()
                 self._finish()
 
     def doWrite(self) -> None:
         source = self.other
         source.pass_on()
-        if source.carrier is None and self.splice._ended is not None:
+        if source.carrier is None and self.writing:
+            self.writing = False
             self.splice.reactor.removeWriter(self)
-            self.splice.reactor.addReader(source)
+            source.read_on()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw the connection die."""
         self.splice.cut(Mood.ERRORY)
+
+    def read_on(self) -> None:
+        """Have the reactor watch it for bytes."""
+        self.reading = True
+        self.splice.reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Have the reactor forget it."""
+        self._pause()
+        if self.writing:
+            self.writing = False
+            self.splice.reactor.removeWriter(self)
 
     def pass_on(self) -> None:
         """Give the other side what was read here."""
@@ -174,6 +198,11 @@ class _Side:
             if not carrier.pending:
                 self._release()
 
+    def _pause(self) -> None:
+        if self.reading:
+            self.reading = False
+            self.splice.reactor.removeReader(self)
+
     def _release(self) -> None:
         assert self.carrier is not None
         self.splice.pool.give_back(self.carrier)
@@ -181,13 +210,14 @@ class _Side:
 
     def _finish(self) -> None:
         self.finished = True
+        if self.other.finished:
+            self.splice._end(Mood.HAPPY, socket.socket.close)
+            return
         try:
             self.other.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 self.splice.cut(Mood.ERRORY)
-                return
-        self.splice._direction_finished()
 
     def _has_more(self) -> bool:
         """Whether there are bytes (and not just the end of the stream) to be read."""

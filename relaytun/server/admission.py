@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from functools import lru_cache
 
 #: Places for strangers from one address, and in all.
 PER_ADDRESS = 256
 IN_ALL = 2048
 
 
+@lru_cache(4096)
 def address_key(address: str) -> str:
     """
     What counts as one address: a /32 of IPv4 (also when mapped into IPv6), a /64 of IPv6.

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..wire.preamble import Flags, Preamble, Refusal, Role
+from ..wire.preamble import Preamble, Refusal, Role
 from ..wire.replay import ReplayWindow
 
 L = TypeVar("L")
@@ -61,7 +61,7 @@ class Pairing(Generic[L]):
 
     def admit(self, preamble: Preamble, leg: L) -> Match[L] | Wait | Refusal:
         """A leg has come."""
-        if preamble.flags & Flags.SPARE:
+        if preamble.spare:
             return self._admit_spare(preamble, leg)
         channel, role = preamble.channel, preamble.role
         if channel in self._paired or preamble.nonce in self._nonces.get(channel, ()):
@@ -92,7 +92,7 @@ class Pairing(Generic[L]):
         preamble = self._preambles.pop(leg, None)
         if preamble is None:
             return
-        if preamble.flags & Flags.SPARE:
+        if preamble.spare:
             self._spares.remove(leg)
             return
         channel = preamble.channel
@@ -126,7 +126,7 @@ class Pairing(Generic[L]):
 
     def _match(self, channel: int, role: Role, leg: L, partner: L) -> Match[L]:
         known = self._preambles.pop(partner)
-        if known.flags & Flags.SPARE:
+        if known.spare:
             self._spares.remove(partner)
         else:
             del self._waiting[known.role, channel]

@@ -24,7 +24,7 @@ from ..plane.splice import Splice
 from ..wire import preamble
 from ..wire.errors import WireError
 from ..wire.moods import Mood
-from ..wire.preamble import Flags, Preamble, Refusal
+from ..wire.preamble import Preamble, Refusal
 from .admission import Admission, Place
 from .pairing import Match
 from .sessions import Session, Sessions
@@ -94,7 +94,7 @@ class Relay:
         elif isinstance(outcome, Match):
             self._join(session, outcome)
         else:
-            leg.wait(watched=bool(opening.flags & Flags.SPARE))
+            leg.wait(watched=opening.spare)
             if outcome.wanted:
                 session.ask_provider(opening.channel)
 
@@ -106,7 +106,7 @@ class Relay:
     def _join(self, session: Session, match: Match[Any]) -> None:
         visitor, provider = match.visitor.release(), match.provider.release()
         self._legs -= {match.visitor, match.provider}
-        for sock in (visitor, provider):
+        for sock in (provider, visitor):  # The provider has more to do now.
             try:
                 sock.send(preamble.PAIRED)
             except OSError:
@@ -115,6 +115,7 @@ class Relay:
             self.reactor, self._pool, visitor, provider, session.meter, self._ended(session)
         )
         session.channel_opened(channel)
+        channel.read_now(channel.left)
 
     def _ended(self, session: Session) -> Callable[[Splice, Mood], None]:
         def ended(channel: Splice, mood: Mood) -> None:
@@ -132,15 +133,20 @@ class Leg:
     @ivar session: the session that it has proven to belong to.
     """
 
-    __slots__ = ("_buffer", "_deadline", "_place", "_refused", "_relay", "_sock", "session")
+    __slots__ = (
+        "_address", "_buffer", "_deadline", "_place", "_refused", "_relay", "_sock", "_watched",
+        "session",
+    )  # fmt: skip
 
     def __init__(self, relay: Relay, sock: socket.socket, address: str) -> None:
         self._relay = relay
         self._sock = sock
         self._buffer = b""
-        self._place: Place | None = relay.admission.enter(address, self.close)
+        self._address = address
+        self._place: Place | None = None
         self._deadline: Any = None
         self._refused = False
+        self._watched = False
         self.session: Session | None = None
 
     def fileno(self) -> int:
@@ -197,7 +203,7 @@ class Leg:
             death is found when it is paired.
         """
         if watched:
-            self._relay.reactor.addReader(self)
+            self._watch()
         else:
             self._deadline = self._relay.reactor.callLater(
                 PARTNER_TIMEOUT, self.refuse, Refusal.LONELY
@@ -225,7 +231,7 @@ class Leg:
             self.close()
         else:
             self._deadline = self._relay.reactor.callLater(LINGER, self.close)
-            self._relay.reactor.addReader(self)
+            self._watch()
 
     def close(self) -> None:
         """Let it go."""
@@ -254,9 +260,10 @@ class Leg:
 
     def _await_preamble(self) -> None:
         if self._deadline is None:
+            self._place = self._relay.admission.enter(self._address, self.close)
             reactor = self._relay.reactor
             self._deadline = reactor.callLater(PREAMBLE_TIMEOUT, self.refuse, Refusal.MALFORMED)
-            reactor.addReader(self)
+            self._watch()
 
     def _spare_spoke(self) -> None:
         """A spare has nothing to say before it is used: this is its end, or a breach."""
@@ -273,8 +280,15 @@ class Leg:
             self._place.leave()
             self._place = None
 
+    def _watch(self) -> None:
+        if not self._watched:
+            self._watched = True
+            self._relay.reactor.addReader(self)
+
     def _stop(self) -> None:
-        self._relay.reactor.removeReader(self)
+        if self._watched:
+            self._watched = False
+            self._relay.reactor.removeReader(self)
         if self._deadline is not None:
             if self._deadline.active():
                 self._deadline.cancel()

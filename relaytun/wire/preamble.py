@@ -46,13 +46,12 @@ class Role(enum.IntEnum):
         return Role.PROVIDER if self is Role.VISITOR else Role.VISITOR
 
 
-class Flags(enum.IntFlag):
-    """The preamble's flags byte."""
+#: The preamble's one flag: a provider's leg for whichever channel comes next; its channel number
+#: is a serial number of its own, each used once.  It sends nothing before it has read C{+}.
+SPARE = 1
 
-    NONE = 0
-    #: A provider's leg for whichever channel comes next; its channel number is a serial
-    #: number of its own, each used once.  It sends nothing before it has read C{+}.
-    SPARE = 1
+
+_ROLES = {int(role): role for role in Role}
 
 
 class Refusal(enum.IntEnum):
@@ -79,7 +78,7 @@ class Preamble:
     """A decoded preamble; nothing in it is to be believed before L{is_authentic}."""
 
     role: Role
-    flags: Flags
+    spare: bool
     session: bytes
     channel: int
     nonce: bytes
@@ -92,7 +91,7 @@ class Preamble:
 
 
 def encode(
-    key: bytes, role: Role, session: bytes, channel: int, nonce: bytes, flags: Flags = Flags.NONE
+    key: bytes, role: Role, session: bytes, channel: int, nonce: bytes, spare: bool = False
 ) -> bytes:
     """
     The 64 bytes that open a leg.
@@ -101,6 +100,7 @@ def encode(
     @param session: the 16 bytes of the session id.
     @param nonce: 16 fresh random bytes.
     """
+    flags = SPARE if spare else 0
     unsigned = _LAYOUT.pack(MAGIC, role, flags, 0, session, channel, nonce, b"")[:_SIGNED]
     return unsigned + _tag(key, unsigned)
 
@@ -112,16 +112,17 @@ def decode(data: bytes) -> Preamble:
     """
     if len(data) != SIZE:
         raise WireError(f"a preamble has {SIZE} bytes")
-    magic, role, flags, reserved, session, channel, nonce, tag = _LAYOUT.unpack(data)
+    magic, number, flags, reserved, session, channel, nonce, tag = _LAYOUT.unpack(data)
     if magic != MAGIC:
         raise WireError("not a relaytun preamble")
-    if reserved or flags & ~Flags.SPARE:
+    if reserved or flags > SPARE:
         raise WireError("unknown flags in the preamble")
-    if role not in (Role.VISITOR, Role.PROVIDER):
+    role = _ROLES.get(number)
+    if role is None:
         raise WireError("unknown role in the preamble")
-    if flags and role == Role.VISITOR:
+    if flags and role is Role.VISITOR:
         raise WireError("a visitor has no spare legs")
-    return Preamble(Role(role), Flags(flags), session, channel, nonce, data[:_SIGNED], tag)
+    return Preamble(role, flags == SPARE, session, channel, nonce, data[:_SIGNED], tag)
 
 
 def could_be(data: bytes) -> bool:
