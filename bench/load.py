@@ -198,13 +198,19 @@ def parallel(options: argparse.Namespace) -> Result:
 
 
 def idle(options: argparse.Namespace) -> Result:
-    """Open `options.count` streams that each answered once, and hold them."""
+    """Open `options.count` streams that each answered once, hold them, and see that they live."""
     handshake("ready")
     began = time.perf_counter()
     opener = StreamOpener(options.port, options.width, keep=True)
     opener.run(lambda: opener.opened + opener.under_way < options.count)
     seconds = time.perf_counter() - began
-    return finish({"seconds": seconds, "errors": opener.errors}, opener.kept)
+    handshake(json.dumps({"seconds": seconds, "errors": opener.errors}))
+    for stream in opener.kept:
+        stream.settimeout(_STALL_SECONDS)
+        stream.send(b"E")
+        if stream.recv(1) != b"E":
+            sys.exit("an idle stream had died")
+    return finish({"alive": len(opener.kept)}, opener.kept)
 
 
 def handshake(line: str) -> None:

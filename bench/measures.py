@@ -124,6 +124,10 @@ def idle(bench: Bench, settings: Settings) -> Row:
         load.tell()
         result: Row = json.loads(load.hear(_LONGEST_RUN))
         after, kernel_after = _settled(server)
+        load.tell()
+        alive = json.loads(load.hear(_LONGEST_RUN))["alive"]
+    if alive != settings.streams:
+        raise RunFailed(f"{alive} of {settings.streams} idle streams lived")
     each = 1 / 1024 / settings.streams
     return {
         "pss": (after.pss - before.pss) * each,

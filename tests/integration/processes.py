@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -17,15 +18,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from relaytun import adminsocket
 
 #: Seconds for anything to happen on a busy machine.
 PATIENCE = 30.0
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
+SERVICES = Path(__file__).with_name("services.py")
+#: Where the ephemeral ports of most systems begin.
+_EPHEMERAL = 32768
+_CLOSE_WAIT = "08"
 
 
 class Process:
@@ -121,6 +130,21 @@ class Process:
         """How many file descriptors it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def sockets(self) -> int:
+        """How many of its descriptors are sockets: not pipes, which a pool may keep."""
+        return len(self._socket_inodes())
+
+    def close_waits(self) -> int:
+        """How many of its TCP sockets wait for it to close what its peer has closed."""
+        inodes = self._socket_inodes()
+        count = 0
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(FileNotFoundError):
+                for line in Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()[1:]:
+                    fields = line.split()
+                    count += fields[3] == _CLOSE_WAIT and fields[9] in inodes
+        return count
+
     def memory(self) -> int:
         """Resident bytes."""
         with open(f"/proc/{self.pid}/statm") as stream:
@@ -131,6 +155,16 @@ class Process:
         with open(f"/proc/{self.pid}/stat") as stream:
             fields = stream.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _socket_inodes(self) -> set[str]:
+        folder = f"/proc/{self.pid}/fd"
+        inodes = set()
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # Closed in the meantime.
+                kind, _, inode = os.readlink(f"{folder}/{descriptor}").partition(":")
+                if kind == "socket":
+                    inodes.add(inode.strip("[]"))
+        return inodes
 
     def _read(self) -> None:
         assert self.popen.stdout is not None
@@ -246,6 +280,64 @@ class ProcessTestCase(SynchronousTestCase):
         )
         return process, int(process.wait_for(r"127\.0\.0\.1:(\d+) leads to")[1])
 
+    def start_service(self, kind: str) -> tuple[Process, int]:
+        """
+        A service of its own process.
+
+        @param kind: C{echo}, C{source} or C{sink}, see C{services.py}.
+        @return: the process and its port.
+        """
+        process = self.start(kind, sys.executable, str(SERVICES), kind)
+        return process, int(process.wait_for(r"listening on (\d+)")[1])
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What the daemon with the state directory C{name} says of itself."""
+        answer: dict[str, Any] = adminsocket.ask(self.folder / name, "status")
+        return answer
+
+    def streams(self, name: str) -> int:
+        """How many streams run there."""
+        return sum(session["streams"] for session in self.status(name)["sessions"])
+
+    def level(self, **processes: Process) -> dict[str, Any]:
+        """
+        What each daemon holds: sockets, sessions, streams, and the server's open legs.
+
+        @param processes: by the name of their state directory.
+        """
+        level = {}
+        for name, process in processes.items():
+            status = self.status(name)
+            level[name] = {
+                "sockets": process.sockets(),
+                "closeWaits": process.close_waits(),
+                "sessions": len(status["sessions"]),
+                "streams": sum(session["streams"] for session in status["sessions"]),
+                "openLegs": status.get("openLegs", 0),
+            }
+        return level
+
+    def settled_level(self, **processes: Process) -> dict[str, Any]:
+        """The L{level}, as soon as no stream runs and it is the same five times in a row."""
+        seen: list[dict[str, Any]] = []
+
+        def settled() -> bool:
+            level = self.level(**processes)
+            if seen and level != seen[-1]:
+                seen.clear()
+            seen.append(level)
+            return len(seen) >= 5 and not any(each["streams"] for each in level.values())
+
+        eventually(settled, lambda: f"it does not settle: {self.level(**processes)}")
+        return seen[-1]
+
+    def assert_back_at(self, level: dict[str, Any], **processes: Process) -> None:
+        """Wait until every daemon holds what it held when C{level} was taken."""
+        eventually(
+            lambda: self.level(**processes) == level,
+            lambda: f"at the start {level}, now {self.level(**processes)}",
+        )
+
 
 class Echo:
     """A TCP service in this process: sends back what comes, until the end of it."""
@@ -278,6 +370,36 @@ def dialled(port: int, patience: float = PATIENCE) -> Iterator[socket.socket]:
     """A connection to a local port."""
     with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         yield connection
+
+
+def eventually(
+    holds: Callable[[], bool], otherwise: Callable[[], str], patience: float = PATIENCE
+) -> None:
+    """
+    Look again and again until C{holds()}: for what no process announces.
+
+    @param otherwise: what to say when it never does.
+    """
+    deadline = time.monotonic() + patience
+    pause = threading.Event()
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise())
+        pause.wait(0.02)
+
+
+def free_port() -> int:
+    """
+    A port that nobody listens on, for a process that is to have the same one again.
+
+    It is below the ephemeral ports: those the kernel may give to any connection in between, and
+    a client that tries to reach a dead one may even connect to itself.
+    """
+    while True:
+        port = random.randrange(12000, _EPHEMERAL)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def receive_exactly(connection: socket.socket, count: int) -> bytes:
