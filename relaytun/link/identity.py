@@ -71,9 +71,12 @@ class Identity:
     @classmethod
     def from_pem(cls, pem: bytes) -> Identity:
         """@raise ValueError: if C{pem} holds no P-256 key with its certificate."""
-        key = serialization.load_pem_private_key(pem, password=None)
-        certificate = x509.load_pem_x509_certificate(pem)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+            certificate = x509.load_pem_x509_certificate(pem)
+        except (TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            raise ValueError(str(error)) from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
             raise ValueError("the key is no P-256 key")
         if key.public_key() != certificate.public_key():
             raise ValueError("the certificate does not belong to the key")
@@ -111,9 +114,19 @@ def is_signed_by(certificate: bytes, signature: bytes, statement: bytes) -> bool
     """
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
             return False
         key.verify(signature, statement, ec.ECDSA(hashes.SHA256()))
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (
+        ValueError,
+        TypeError,
+        InvalidSignature,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+    ):
         return False
     return True
+
+
+def _is_p256(curve: ec.EllipticCurve) -> bool:
+    return isinstance(curve, ec.SECP256R1)

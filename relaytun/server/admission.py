@@ -120,7 +120,8 @@ class Bucket:
 
     def allow(self, now: float) -> bool:
         """Whether one more action is within the rate."""
-        self._level = min(self._rate, self._level + (now - self._then) * self._rate)
+        passed = max(0.0, now - self._then)  # A clock that was set back takes nothing away.
+        self._level = min(self._rate, self._level + passed * self._rate)
         self._then = now
         if self._level < 1:
             self.refused += 1

@@ -144,8 +144,11 @@ class Peer:
         try:
             self._prove(request)
             transient = request.transient and self.fingerprint is not None
-            client_id, displaced = self._broker.registry.admit(self, request.client_id, transient)
+            wanted = request.client_id or self.client_id or ""
+            client_id, displaced = self._broker.registry.admit(self, wanted, transient)
         except Refused as refused:
+            if self.client_id is None:
+                self.fingerprint = None  # The proof was for this clientId, and for no other.
             self.send(
                 messages.RegisterResponse(
                     success=False, error=refused.code.value, message=str(refused)

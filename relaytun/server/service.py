@@ -77,7 +77,9 @@ class Server(MultiService):
         self._pool = CarrierPool()
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
         admission = Admission()
-        signalling = SignallingFactory(self._reactor, self.broker, admission)
+        signalling = SignallingFactory(
+            self._reactor, self.broker, admission, config.heartbeat_interval
+        )
         control = ControlFactory(
             self._reactor, signalling, admission, self._tls, config.plaintext
         )

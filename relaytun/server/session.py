@@ -7,11 +7,11 @@ three imperatives of L{Driver}::
                accepted / grant
     Offered ---------------------> Live ----------------> Draining
        |                             |     client_left        |
-       | rejected      REJECTED      | closed    HAPPY        | channels_gone  CLIENT_OFFLINE
-       | overdue       LONELY        | idle      TIMEOUT      | closed, idle, exhausted,
-       | client_left   CLIENT_OFFLINE| exhausted BYTE_LIMIT   | stopping: as from Live
-       | closed        HAPPY         | stopping  SHUTDOWN     |
-       | stopping      SHUTDOWN      |                        |
+       | rejected      REJECTED      | rejected  REJECTED     | channels_gone  CLIENT_OFFLINE
+       | overdue       LONELY        | closed    HAPPY        | rejected, closed, idle,
+       | client_left   CLIENT_OFFLINE| idle      TIMEOUT      | exhausted, stopping:
+       | closed        HAPPY         | exhausted BYTE_LIMIT   | as from Live
+       | stopping      SHUTDOWN      | stopping  SHUTDOWN     |
        +-----------------------------+------------------------+------> Ended / end(mood)
 
 Draining: one of its clients lost the control connection.  The channels that run go on, because
@@ -113,6 +113,7 @@ def _build() -> Callable[[Driver], SessionMachine]:
     live.upon(inputs.channels_gone).loop().returns(None)
     offered.upon(inputs.channels_gone).loop().returns(None)
     offered.upon(inputs.idle).loop().returns(None)
+    offered.upon(inputs.exhausted).loop().returns(None)
     draining.upon(inputs.accepted).loop().returns(None)
     draining.upon(inputs.overdue).loop().returns(None)
     draining.upon(inputs.client_left).loop().returns(None)

@@ -257,7 +257,14 @@ class SignallingFactory(WebSocketServerFactory):
     noisy = False
     log = _Silent()
 
-    def __init__(self, reactor: IReactor, broker: Broker, admission: Admission) -> None:
+    def __init__(
+        self,
+        reactor: IReactor,
+        broker: Broker,
+        admission: Admission,
+        heartbeat_interval: float = 15.0,
+    ) -> None:
+        """@param heartbeat_interval: seconds between WebSocket pings; keeps NATs awake."""
         super().__init__(server="relaytun", reactor=reactor)
         self.broker = broker
         self.admission = admission
@@ -270,7 +277,9 @@ class SignallingFactory(WebSocketServerFactory):
             openHandshakeTimeout=LOGIN_TIMEOUT,
             closeHandshakeTimeout=1,
             tcpNoDelay=True,
-            autoPingInterval=0,
+            autoPingInterval=heartbeat_interval,
+            autoPingTimeout=broker.heartbeat_timeout,
+            autoPingRestartOnAnyTraffic=True,
             perMessageCompressionAccept=lambda offers: None,
         )
 

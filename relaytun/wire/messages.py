@@ -284,7 +284,14 @@ def decode(data: bytes, types: dict[str, type[Message]]) -> Message:
     try:
         return msgspec.convert(payload, struct)
     except msgspec.ValidationError as error:
-        raise WireError(f"{kind}: {printable(str(error))}") from None
+        raise WireError(f"{kind}: {_without_value(str(error))}") from None
+
+
+def _without_value(problem: str) -> str:
+    """What msgspec says is wrong; of an enumeration it would quote the value that came."""
+    if problem.startswith("Invalid enum value"):
+        problem = "Invalid enum value" + problem[problem.rindex(" - at ") :]
+    return problem
 
 
 def _parse(data: bytes) -> Any:
