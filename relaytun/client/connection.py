@@ -66,7 +66,8 @@ class ServerConnection(Service):
     """
     @ivar control: the control connection, while there is one.
     @ivar rtt: seconds that the last heartbeat took there and back.
-    @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}).
+    @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}, or
+        after a first failure with C{first_must_succeed}).
     """
 
     _log = Logger()
@@ -79,18 +80,22 @@ class ServerConnection(Service):
         heartbeat_interval: float = 15.0,
         reconnect_interval: float = 1.0,
         auto_reconnect: bool = True,
+        first_must_succeed: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """
         @param login: one attempt to sign in.
         @param reconnect_interval: seconds; the back-off is between 0 and
             C{min(30, reconnect_interval * 2^failures)}.
+        @param first_must_succeed: whether to give up if the very first attempt fails: somebody
+            sits in front of it, and most likely has mistyped something.
         """
         self._reactor = reactor
         self._login = login
         self._heartbeat_interval = heartbeat_interval
         self._reconnect_interval = reconnect_interval
         self._auto_reconnect = auto_reconnect
+        self._first_must_succeed = first_must_succeed
         self._jitter = jitter
         self._listeners: list[Listener] = []
         self._waiting: list[Deferred[Control]] = []
@@ -179,11 +184,16 @@ class ServerConnection(Service):
             try:
                 control = await self._login()
             except LoginError as error:
+                if not self.running:
+                    return
+                if self._first_must_succeed:
+                    raise
                 failures += 1
                 self._log.warn("{error}", error=str(error))
                 if not self._auto_reconnect:
                     raise
             else:
+                self._first_must_succeed = False
                 signed_in = self._reactor.seconds()
                 await self._use(control)
                 if not self.running:

@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
-from ..plane.dial import Dialer
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
@@ -97,21 +96,6 @@ def channel_key(text: str) -> bytes:
     if len(key) != preamble.KEY_SIZE:
         raise ValueError(f"a channel key has {preamble.KEY_SIZE} bytes")
     return key
-
-
-async def dial_leg(
-    reactor: IReactor,
-    dialer: Dialer,
-    session: ClientSession,
-    channel: int,
-    spare: bool = False,
-) -> Leg:
-    """
-    @return: a leg that has said what it is, and has no verdict yet.
-    @raise Exception: as L{Dialer.dial}.
-    """
-    sock = await dialer.dial(session.relay.host, session.relay.port)
-    return Leg(reactor, sock, session.preamble(channel, spare))
 
 
 @implementer(IReadWriteDescriptor)

@@ -21,15 +21,16 @@ from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
 from ..interfaces import IReactor
+from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
-from ..plane.splice import Splice, reset
+from ..plane.splice import Splice
 from ..wire import messages
 from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
-from .legs import ClientSession, LegRefused, channel_key, dial_leg
+from .legs import ClientSession, Leg, LegRefused, channel_key
 from .signalling import Control
 
 #: Spare legs of a session at its start, and at most.
@@ -198,8 +199,7 @@ class _ProviderSession:
     async def _spare(self, serial: int) -> None:
         provider, session = self._provider, self.session
         try:
-            leg = await dial_leg(provider.reactor, provider.dialer, session, serial, True)
-            sock = await leg.verdict
+            sock = await self._leg(serial, spare=True)
         except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
             self._log.debug("a spare leg is lost: {error}", error=str(error))
             await deferLater(provider.reactor, SPARE_PAUSE)
@@ -209,11 +209,15 @@ class _ProviderSession:
         self.fill()  # After the stream's first steps: a program waits for those.
         await serving
 
+    async def _leg(self, number: int, spare: bool = False) -> socket.socket:
+        """@return: a leg that has found its partner."""
+        provider, relay = self._provider, self.session.relay
+        sock = await provider.dialer.dial(relay.host, relay.port)
+        return await Leg(provider.reactor, sock, self.session.preamble(number, spare)).verdict
+
     async def _asked(self, channel: int) -> None:
-        provider = self._provider
         try:
-            leg = await dial_leg(provider.reactor, provider.dialer, self.session, channel)
-            sock = await leg.verdict
+            sock = await self._leg(channel)
         except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
             # Most often a spare leg came first.
             self._log.debug("a leg is lost: {error}", error=str(error))

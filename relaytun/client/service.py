@@ -59,7 +59,8 @@ def connection_to(
     """
     The client's standing with the server of C{config}.
 
-    @param transient: a visitor of short life, beside the daemon of the same client.
+    @param transient: a visitor of short life, beside the daemon of the same client; it gives up
+        if it cannot sign in at once.
     """
     services = tuple(
         messages.Service(
@@ -84,7 +85,8 @@ def connection_to(
         attempt,
         heartbeat_interval=config.heartbeat_interval,
         reconnect_interval=config.reconnect_interval,
-        auto_reconnect=config.auto_reconnect and not transient,
+        auto_reconnect=config.auto_reconnect,
+        first_must_succeed=transient,
     )
 
 
@@ -192,9 +194,10 @@ class LocalPort(Service):
             )
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
+            place = f"[connect:{connect.name}] " if connect.name else ""
             raise UserError(
-                f"[connect:{connect.name}] cannot listen on "
-                f"{connect.local_host}:{connect.local_port}: {why}; choose another local_port"
+                f"{place}cannot listen on {connect.local_host}:{connect.local_port}: {why}; "
+                "choose another local port"
             ) from None
         self.number = self._port.getHost().port  # type: ignore[attr-defined]
         self._acceptor = Acceptor(self._reactor, self._port, self._visitor.serve)

@@ -21,16 +21,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..plane.meter import Meter
-from ..plane.splice import Splice, reset
+from ..plane.splice import Splice
 from ..wire import messages
 from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Refusal, Role
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, Leg, LegRefused, channel_key, dial_leg
+from .legs import ClientSession, Leg, LegRefused, channel_key
 from .signalling import Control
 
 #: Bytes of a stream that are sent, and kept, before the verdict.
@@ -159,28 +160,32 @@ class Visitor:
                 waiter.callback(result)
 
     async def _carry(self, local: socket.socket) -> None:
+        """From a program's connection to a running stream."""
         flight = b""
-        for attempt in (1, 2):
+        renewed = False
+        while True:
             session = self._current
             if session is None:
                 session = await self.session().addTimeout(OUTAGE, self.reactor)
-            leg = await dial_leg(self.reactor, self.dialer, session, next(self._channels))
+            relay = session.relay
+            dialled = await self.dialer.dial(relay.host, relay.port)
+            leg = Leg(self.reactor, dialled, session.preamble(next(self._channels)))
             first = _FirstFlight(self.reactor, local, leg, flight)
             try:
                 sock = await leg.verdict.addBoth(first.over)
             except LegRefused as error:
-                # The server forgot the session, or was started anew: ask for another one.
                 self.over(session)
-                if attempt == 2 or error.refusal not in _SESSION_OVER:
+                if renewed or error.refusal not in _SESSION_OVER:
                     raise
+                # The server forgot the session, or was started anew: ask for another one.
                 flight = first.sent
+                renewed = True
             else:
                 session.meter.forward += len(first.sent)
-                session.streams.add(
-                    Splice(
-                        self.reactor, self.pool, local, sock, session.meter, self._ended(session)
-                    )
+                stream = Splice(
+                    self.reactor, self.pool, local, sock, session.meter, self._ended(session)
                 )
+                session.streams.add(stream)
                 return
 
     def _ended(self, session: ClientSession) -> Any:

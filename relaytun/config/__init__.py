@@ -8,7 +8,13 @@ a line for each problem. Nothing here listens, dials or writes.
 from __future__ import annotations
 
 from relaytun.config.check import check_file
-from relaytun.config.client import ClientConfig, ConnectConfig, ServiceConfig, load_client
+from relaytun.config.client import (
+    ClientConfig,
+    ConnectConfig,
+    ServiceConfig,
+    default_state_dir,
+    load_client,
+)
 from relaytun.config.invite import ServerAddress, format_invite, parse_invite
 from relaytun.config.server import ServerConfig, load_server
 
@@ -19,6 +25,7 @@ __all__ = [
     "ServerConfig",
     "ServiceConfig",
     "check_file",
+    "default_state_dir",
     "format_invite",
     "load_client",
     "load_server",

@@ -19,6 +19,7 @@ from relaytun.config.section import NAME_KEYS, Section
 from relaytun.config.source import Source, texts
 
 _OPTIONS = {"invite": "invite", "client_id": "client_id", "state_dir": "state_dir"}
+_STATE_DIR = "relaytun"
 _SERVER_KEYS = ("invite", "invite_file", "server", "servers", "token", "token_file", "fingerprint")
 _EMPTY_TOKEN = "remove the key if the server is open, or give one"
 _transport = values.one_of("transport", "auto", "tcp", later="ws")
@@ -49,6 +50,7 @@ class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     Something that the client visits, and where it is found on this machine.
 
+    @ivar name: empty for one that comes from the command line.
     @ivar target: the client that offers it.
     @ivar local_port: 0 is one that the kernel picks.
     """
@@ -94,6 +96,11 @@ def load_client(path: str | None, overrides: Mapping[str, str | bool]) -> Client
     return build_client(Source(path), overrides)
 
 
+def default_state_dir() -> Path:
+    """Tell where a client that is told nothing keeps its state."""
+    return Source(None).one("client", {}).state_dir(_STATE_DIR)
+
+
 def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientConfig:
     """Read a client's configuration from a file that is already parsed."""
     source.expect("client")
@@ -110,7 +117,7 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     config = ClientConfig(
         server=_server(section),
         client_id=section.get("client_id", values.identifier, None),
-        state_dir=section.state_dir("relaytun"),
+        state_dir=section.state_dir(_STATE_DIR),
         auto_reconnect=section.get("auto_reconnect", values.switch, True),
         reconnect_interval=section.get("reconnect_interval", values.positive_duration, 1.0),
         heartbeat_interval=section.get("heartbeat_interval", values.positive_duration, 15.0),

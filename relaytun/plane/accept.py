@@ -9,9 +9,11 @@ no spin, and whoever is connected does not notice.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -25,19 +27,46 @@ from ..interfaces import IReactor
 #: How long to leave connections in the kernel's queue when they cannot be taken, seconds.
 BREATHER = 0.2
 _AT_ONCE = 64
+#: For SO_LINGER: what close does to bytes on their way.
+_RESET = struct.pack("ii", 1, 0)
+_IN_ORDER = struct.pack("ii", 0, 0)
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def prepare(sock: socket.socket) -> None:
     """
     The options that every stream socket of ours has: non-blocking, no delay for small writes,
-    and keep-alives that find a dead peer in about 75 s where nothing else would.
+    L{break_when_killed}, and keep-alives that find a dead peer in about 75 s where nothing else
+    would.
     """
     sock.setblocking(False)
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    break_when_killed(sock)
     keep_alive(sock, 30, 15, 3)
+
+
+def break_when_killed(sock: socket.socket) -> None:
+    """
+    From now on whatever closes it but L{close_in_order} is a reset, also the kernel's close when
+    this process dies: otherwise a part of a file would look like the whole.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def close_in_order(sock: socket.socket) -> None:
+    """Close it after its last byte: the other end sees the end of the data."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _IN_ORDER)
+    sock.close()
+
+
+def reset(sock: socket.socket) -> None:
+    """Close it so that the other end sees an error, not the end of the data."""
+    with contextlib.suppress(OSError):  # Not every kind of socket, nor a dead one, can linger.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
 
 
 def keep_alive(sock: socket.socket, idle: int, interval: int, count: int) -> None:

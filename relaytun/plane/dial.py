@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
-from .accept import prepare
+from .accept import break_when_killed, prepare
 
 #: Seconds for one connection to be made.
 TIMEOUT = 10.0
@@ -107,6 +107,7 @@ def prepare_dialled(sock: socket.socket, address: str) -> None:
     if address.startswith("127.") or address == "::1":
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        break_when_killed(sock)
     else:
         prepare(sock)
 

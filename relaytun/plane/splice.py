@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -19,21 +18,12 @@ from zope.interface import implementer
 
 from ..interfaces import IReactor
 from ..wire.moods import Mood
+from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
 
 #: The most that one stream moves before the reactor turns to the next.
 _TURN = 1024 * 1024
-_RESET = struct.pack("ii", 1, 0)
-
-
-def reset(sock: socket.socket) -> None:
-    """Close it so that the other end sees an error, not the end of the data."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    except OSError:
-        pass  # Not every kind of socket, nor a dead one, can linger.
-    sock.close()
 
 
 class Splice:
@@ -211,7 +201,7 @@ class _Side:
     def _finish(self) -> None:
         self.finished = True
         if self.other.finished:
-            self.splice._end(Mood.HAPPY, socket.socket.close)
+            self.splice._end(Mood.HAPPY, close_in_order)
             return
         try:
             self.other.sock.shutdown(socket.SHUT_WR)

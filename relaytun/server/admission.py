@@ -107,7 +107,7 @@ class Bucket:
     """
     A token bucket: C{rate} actions a second, C{rate} at once.
 
-    @ivar refused: how many were refused since one was last allowed.
+    @ivar refused: how many were refused since the bucket was last half full.
     """
 
     __slots__ = ("_level", "_rate", "_then", "refused")
@@ -127,5 +127,6 @@ class Bucket:
             self.refused += 1
             return False
         self._level -= 1
-        self.refused = 0
+        if self._level >= self._rate / 2:
+            self.refused = 0
         return True

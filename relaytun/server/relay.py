@@ -8,6 +8,7 @@ live the L{Session}'s; here are the sockets and the deadlines.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 from collections.abc import Callable
@@ -106,16 +107,15 @@ class Relay:
     def _join(self, session: Session, match: Match[Any]) -> None:
         visitor, provider = match.visitor.release(), match.provider.release()
         self._legs -= {match.visitor, match.provider}
-        for sock in (provider, visitor):  # The provider has more to do now.
-            try:
-                sock.send(preamble.PAIRED)
-            except OSError:
-                pass  # The splice will find it dead and tell its partner.
+        # In the order of what the program waits for: the provider, which has to dial the service,
+        # then the visitor's first bytes, which most likely came with the preamble.
+        _say_paired(provider)
         channel = Splice(
             self.reactor, self._pool, visitor, provider, session.meter, self._ended(session)
         )
         session.channel_opened(channel)
         channel.read_now(channel.left)
+        _say_paired(visitor)
 
     def _ended(self, session: Session) -> Callable[[Splice, Mood], None]:
         def ended(channel: Splice, mood: Mood) -> None:
@@ -123,6 +123,11 @@ class Relay:
             session.channel_ended(channel)
 
         return ended
+
+
+def _say_paired(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # The splice finds it dead and tells its partner.
+        sock.send(preamble.PAIRED)
 
 
 @implementer(IReadDescriptor)

@@ -148,6 +148,10 @@ class Server(MultiService):
                 for session in broker.sessions
             ],
             "openLegs": self._relay.open_legs,
+            "ports": {
+                "control": self._control_port.number,
+                "relay": self._relay_port.number,
+            },
         }
 
     def _kept_token(self) -> str:

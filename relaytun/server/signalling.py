@@ -38,7 +38,7 @@ MAX_FRAGMENTS = 128
 #: Seconds from the accepted connection to the registered client.
 LOGIN_TIMEOUT = 10.0
 MESSAGES_PER_SECOND = 100.0
-#: Refused messages in a row after which the connection is closed.
+#: Refused messages, with no pause worth the name between them, that end the connection.
 MAX_REFUSED = 1000
 #: Bytes that a client may leave unread.
 MAX_UNREAD = 1024 * 1024
@@ -69,10 +69,15 @@ class _Silent:
 
 @implementer(IPushProducer)
 class SignallingProtocol(WebSocketServerProtocol):
-    """One control connection."""
+    """
+    One control connection.
+
+    @ivar accepted: when it came, by the reactor's clock; the time for the login runs from then.
+    """
 
     log = _Silent()
     transport: Any
+    accepted: float | None = None
     _peer: Peer | None = None
     _place: Place
     _fragments = 0
@@ -85,14 +90,18 @@ class SignallingProtocol(WebSocketServerProtocol):
         broker: Broker = self.factory.broker
         self._challenge = secrets.token_bytes(CHALLENGE_SIZE)
         self._epoch = self.factory.next_epoch()
-        self._bucket = Bucket(MESSAGES_PER_SECOND, self._reactor.seconds())
-        self._deadline = self._reactor.callLater(LOGIN_TIMEOUT, self._too_late)
+        now = self._reactor.seconds()
+        self._bucket = Bucket(MESSAGES_PER_SECOND, now)
+        waited = 0.0 if self.accepted is None else now - self.accepted
+        self._deadline = self._reactor.callLater(max(0.0, LOGIN_TIMEOUT - waited), self._too_late)
         self._beat = self._reactor.callLater(broker.heartbeat_timeout, self._silent)
         self._place = self.factory.admission.enter(self._address(), self._drop)
         super().connectionMade()
         self.transport.registerProducer(self, True)
 
     def _dataReceived(self, data: bytes) -> None:
+        if self.state == self.STATE_CLOSED:
+            return  # Autobahn would keep it.
         if (
             self.state == self.STATE_CONNECTING
             and len(self.data) + len(data) > MAX_HANDSHAKE
@@ -100,7 +109,7 @@ class SignallingProtocol(WebSocketServerProtocol):
             self.transport.write(
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
             )
-            self._drop()
+            self.dropConnection(abort=False)
             return
         super()._dataReceived(data)
 
@@ -135,11 +144,11 @@ class SignallingProtocol(WebSocketServerProtocol):
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
         self._fragments += 1
         if self._fragments > MAX_FRAGMENTS:
+            self.failedByMe = True  # Autobahn goes on with the frame that it has begun.
             self._drop()
-            return
-        super().onMessageFrameBegin(length)
 
     def onPing(self, payload: bytes) -> None:
         if self._bucket.allow(self._reactor.seconds()):
@@ -172,6 +181,14 @@ class SignallingProtocol(WebSocketServerProtocol):
                 peer.error(Code.BAD_MESSAGE, str(error))
         else:
             peer.received(message)
+
+    def _max_message_size_exceeded(self, *sizes: Any) -> None:
+        self.failedByMe = True  # What still comes of the message is thrown away.
+        if self._peer is not None:
+            self._peer.error(
+                Code.TOO_LARGE, f"a message has at most {messages.MAX_MESSAGE} bytes"
+            )
+        self._close()
 
     def _onMessageFrameEnd(self) -> None:
         # Autobahn gathers the frames of a message that is already too large.
@@ -237,6 +254,7 @@ class SignallingProtocol(WebSocketServerProtocol):
         self.sendClose(1000)
 
     def _drop(self) -> None:
+        self.dropConnection(abort=True)  # Autobahn then reads nothing more of what has come.
         self.transport.abortConnection()
 
     def _closeConnection(self, abort: bool = False) -> None:
@@ -303,6 +321,7 @@ class _FirstByte(Protocol):
         transport.setTcpNoDelay(True)
         keep_alive(transport.getHandle(), 5, 3, 3)
         self._deadline = self._port.reactor.callLater(LOGIN_TIMEOUT, transport.abortConnection)
+        self._accepted = self._port.reactor.seconds()
         self._host = getattr(self._address, "host", "")
         self._place = self._port.admission.enter(self._host, transport.abortConnection)
 
@@ -323,6 +342,7 @@ class _FirstByte(Protocol):
             transport.loseConnection()
             return
         assert protocol is not None
+        getattr(protocol, "wrappedProtocol", protocol).accepted = self._accepted
         transport.protocol = protocol
         protocol.makeConnection(transport)
         protocol.dataReceived(data)

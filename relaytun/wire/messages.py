@@ -284,7 +284,7 @@ def decode(data: bytes, types: dict[str, type[Message]]) -> Message:
     try:
         return msgspec.convert(payload, struct)
     except msgspec.ValidationError as error:
-        raise WireError(f"{kind}: {_without_value(str(error))}") from None
+        raise WireError(f"{kind}: {printable(_without_value(str(error)))}") from None
 
 
 def _without_value(problem: str) -> str:

@@ -1,0 +1,156 @@
+"""
+C{relaytun connect}: a local port that leads to a service of another client, until Ctrl-C.
+
+The session is asked for before the port opens, so that a name that is wrong is an error at once
+and not a port that leads nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from ..client.connection import RequestError, ServerConnection
+from ..client.service import LocalPort
+from ..client.visitor import Visitor, wait_for_service
+from ..config import ClientConfig, ConnectConfig
+from ..errors import UserError
+from ..interfaces import IReactor
+from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
+from ..startup import raise_descriptor_limit
+from ..wire.messages import Code
+from .online import online
+from .options import IDENTIFIER, LOCAL_ADDRESS, client_config, client_options
+from .running import first_of, run
+from .show import byte_count, host_and_port
+
+#: Seconds between two looks at the live line.
+REFRESH = 0.5
+#: What waiting may help against.
+_ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
+
+
+@click.command()
+@client_options
+@click.option(
+    "--target", type=IDENTIFIER, metavar="ID", required=True, help="The client that offers it."
+)
+@click.option("--service", type=IDENTIFIER, metavar="ID", required=True, help="What it offers.")
+@click.option(
+    "--local",
+    type=LOCAL_ADDRESS,
+    metavar="[HOST:]PORT",
+    required=True,
+    help="Where it is to be found on this machine; port 0: the system picks one.",
+)
+@click.option("--wait", is_flag=True, help="Wait for a client or service that is not there.")
+def connect(
+    target: str, service: str, local: tuple[str, int], wait: bool, **options: str | None
+) -> None:
+    """
+    Open a local port that leads to a service of another client.
+
+    Stays until Ctrl-C or SIGTERM.
+    """
+    config = client_config(**options)
+    host, port = local
+    wish = ConnectConfig(
+        name="", target=target, service=service, local_host=host, local_port=port
+    )
+    raise_descriptor_limit()
+    with contextlib.suppress(KeyboardInterrupt):
+        run(lambda reactor: _connect(reactor, config, wish, wait))
+
+
+async def _connect(
+    reactor: IReactor, config: ClientConfig, wish: ConnectConfig, wait: bool
+) -> None:
+    async with online(reactor, config) as connection:
+        pool = CarrierPool()
+        visitor = Visitor(
+            reactor, connection, Dialer(reactor), pool, wish.target, wish.service
+        )
+        try:
+            await _find(reactor, connection, visitor, wait)
+            await _serve(reactor, connection, visitor, wish)
+        finally:
+            visitor.close()
+            pool.close()
+
+
+async def _find(
+    reactor: IReactor, connection: ServerConnection, visitor: Visitor, wait: bool
+) -> None:
+    """@raise UserError: if there is no session to be had."""
+
+    def say(why: str) -> None:
+        click.echo(f"relaytun: waiting for {visitor.target}/{visitor.service}: {why}", err=True)
+
+    if wait:
+        waiting = Deferred.fromCoroutine(wait_for_service(visitor, reactor, say))
+        await first_of(waiting, connection.finished)
+        return
+    try:
+        await first_of(visitor.session(), connection.finished)
+    except RequestError as error:
+        if error.code in _ABSENT:
+            raise UserError(f"{error}; --wait waits for it") from None
+        raise
+
+
+async def _serve(
+    reactor: IReactor, connection: ServerConnection, visitor: Visitor, wish: ConnectConfig
+) -> None:
+    port = LocalPort(reactor, wish, visitor, wait=False)
+    port.privilegedStartService()
+    port.startService()
+    try:
+        address = host_and_port(wish.local_host, port.number)
+        click.echo(f"{address} leads to {wish.target}/{wish.service}")
+        with _live_line(reactor, connection, visitor):
+            raise await connection.finished
+    finally:
+        stopped = port.stopService()
+        if stopped is not None:
+            await stopped
+
+
+@contextlib.contextmanager
+def _live_line(reactor: IReactor, connection: ServerConnection, visitor: Visitor) -> Iterator[None]:
+    """On a terminal, a line of what is going on."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def look() -> None:
+            live.update(Text(status_line(connection.control is not None, *visitor.totals)), refresh=True)
+
+        looking = LoopingCall(look)
+        looking.clock = reactor
+        looking.start(REFRESH)
+        try:
+            yield
+        finally:
+            looking.stop()
+
+
+def status_line(signed_in: bool, streams: int, up: int, down: int) -> str:
+    """
+    What the live line says.
+
+    @param up: bytes to the service.
+    @param down: bytes from it.
+    """
+    noun = "stream" if streams == 1 else "streams"
+    line = f"{streams} {noun}, {byte_count(up)} up, {byte_count(down)} down"
+    return line if signed_in else f"{line}; the server is away, trying again"

@@ -1,0 +1,144 @@
+"""What C{relaytun doctor} checks of a client, in the order in which its bytes travel."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from msgspec import UNSET
+
+from ..adminsocket import NAME, ask
+from ..client.connection import ServerConnection
+from ..client.service import identity_of
+from ..config import ClientConfig, ConnectConfig, ServiceConfig
+from ..errors import UserError
+from ..interfaces import IReactor
+from ..link.identity import Identity
+from ..statedir import StateDir
+from ..wire.messages import ClientEntry
+from ..wire.text import printable
+from .checkup import Checkup, NotNow, answers, relay_answers, resolved, usable_state_dir
+from .online import online
+from .show import duration
+
+
+async def examine_client(
+    reactor: IReactor, checkup: Checkup, config: ClientConfig, path: str | None
+) -> None:
+    """@param path: of the configuration file, for what is to be typed."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = _Client(reactor, config, path, stack)
+        check = checkup.check
+        await check("state directory", client.state_directory)
+        await check("identity", client.identity, "state directory")
+        await check("daemon", client.daemon)
+        await check("server name", client.server_name)
+        await check("control port", client.control_port, "server name")
+        await check("login", client.login, "identity", "control port")
+        await check("relay port", client.relay_port, "login")
+        for service in config.services:
+            await check(f"service {service.id}", partial(client.service, service))
+        for connect in config.connects:
+            await check(f"connect {connect.name}", partial(client.connect, connect), "login")
+
+
+class _Client:
+    def __init__(
+        self,
+        reactor: IReactor,
+        config: ClientConfig,
+        path: str | None,
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._path = path
+        self._stack = stack
+        self._identity: Identity | None = None
+        self._connection: ServerConnection
+        self._entries: dict[str, ClientEntry] | None = None
+
+    def state_directory(self) -> str:
+        return usable_state_dir(self._config.state_dir)
+
+    def identity(self) -> str:
+        if not (self._config.state_dir / "identity.pem").exists():
+            return "none yet; the daemon makes one at its first start"
+        self._identity = identity_of(StateDir(self._config.state_dir))
+        return self._identity.fingerprint
+
+    def daemon(self) -> str:
+        config = self._config
+        if not (config.services or config.connects or (config.state_dir / NAME).exists()):
+            raise NotNow("none is needed: no service is offered and none is visited")
+        try:
+            answer = ask(config.state_dir, "status")
+        except UserError as error:
+            option = f" --config {self._path}" if self._path else ""
+            raise UserError(
+                f"{error}: start it with twistd relaytun-client{option}, or see its log"
+            ) from None
+        if answer["role"] != "client":
+            raise UserError(f"a {answer['role']} uses {config.state_dir}: name another state_dir")
+        if not answer["connected"]:
+            raise UserError("it runs, but is not signed in: see its log, and the checks below")
+        return f"signed in, has been running for {duration(answer['uptime'])}"
+
+    async def server_name(self) -> str:
+        return await resolved(self._config.server.host)
+
+    async def control_port(self) -> str:
+        server = self._config.server
+        return await answers(
+            server.host,
+            server.port,
+            f"is the server running, and does its firewall let TCP port {server.port} through?",
+        )
+
+    async def login(self) -> str:
+        config, identity = self._config, self._identity
+        if identity is None:
+            # No name for an identity that nobody keeps.
+            identity = Identity.make("relaytun")
+            config = ClientConfig(server=config.server, state_dir=config.state_dir)
+        self._connection = await self._stack.enter_async_context(
+            online(self._reactor, config, identity)
+        )
+        assert self._connection.control is not None
+        name = printable(self._connection.control.client_id)
+        how = "certificate and token are right" if config.server.secure else "without TLS"
+        return f"the server lets {name} in; {how}"
+
+    async def relay_port(self) -> str:
+        control = self._connection.control
+        if control is None:
+            raise UserError("the connection to the server was lost just now: try again")
+        relay = control.response.relay
+        if relay is UNSET or not relay.port:
+            raise NotNow("the server does not say where it is before there is a session")
+        return await relay_answers(printable(relay.host), relay.port)
+
+    async def service(self, service: ServiceConfig) -> str:
+        return await answers(
+            service.local_host,
+            service.local_port,
+            "start the service, or correct local_host and local_port",
+        )
+
+    async def connect(self, connect: ConnectConfig) -> str:
+        if self._entries is None:
+            entries = await self._connection.list_clients()
+            self._entries = {entry.id: entry for entry in entries}
+        entry = self._entries.get(connect.target)
+        if entry is None:
+            raise UserError(
+                f"{connect.target} is not signed in at the server: start its relaytun-client, or "
+                "correct target"
+            )
+        offered = [service.id for service in entry.services]
+        if connect.service not in offered:
+            raise UserError(
+                f"{connect.target} does not offer {connect.service}, but "
+                f"{', '.join(offered) or 'nothing'}: correct service, or its configuration"
+            )
+        return f"{connect.target} offers {connect.service}"
