@@ -22,7 +22,7 @@ from .show import host_and_port
 #: Seconds that anything may take to answer.
 PATIENCE = 5.0
 
-Work = Callable[[], "str | Awaitable[str]"]
+Work = Callable[[], str | Awaitable[str]]
 
 
 class NotNow(Exception):

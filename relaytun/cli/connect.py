@@ -62,9 +62,7 @@ def connect(
     """
     config = client_config(**options)
     host, port = local
-    wish = ConnectConfig(
-        name="", target=target, service=service, local_host=host, local_port=port
-    )
+    wish = ConnectConfig(name="", target=target, service=service, local_host=host, local_port=port)
     raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
         run(lambda reactor: _connect(reactor, config, wish, wait))
@@ -75,9 +73,7 @@ async def _connect(
 ) -> None:
     async with online(reactor, config) as connection:
         pool = CarrierPool()
-        visitor = Visitor(
-            reactor, connection, Dialer(reactor), pool, wish.target, wish.service
-        )
+        visitor = Visitor(reactor, connection, Dialer(reactor), pool, wish.target, wish.service)
         try:
             await _find(reactor, connection, visitor, wait)
             await _serve(reactor, connection, visitor, wish)
@@ -133,7 +129,8 @@ def _live_line(reactor: IReactor, connection: ServerConnection, visitor: Visitor
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def look() -> None:
-            live.update(Text(status_line(connection.control is not None, *visitor.totals)), refresh=True)
+            line = status_line(connection.control is not None, *visitor.totals)
+            live.update(Text(line), refresh=True)
 
         looking = LoopingCall(look)
         looking.clock = reactor

@@ -13,7 +13,6 @@ import sys
 import click
 
 from ..config import ClientConfig, ServerConfig, check_file, load_server
-from ..errors import ConfigError
 from ..interfaces import IReactor
 from .checkup import Checkup, usable_state_dir
 from .doctor_client import examine_client
@@ -38,9 +37,7 @@ def doctor(**options: str | None) -> None:
     sys.exit(1 if checkup.failed else 0)
 
 
-async def _examine(
-    reactor: IReactor, checkup: Checkup, options: dict[str, str | None]
-) -> None:
+async def _examine(reactor: IReactor, checkup: Checkup, options: dict[str, str | None]) -> None:
     path = options["config"]
     if path is None and options["invite"] is None:
         await _examine_daemon(checkup, options["state_dir"])

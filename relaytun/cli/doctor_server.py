@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ..adminsocket import ask
 from ..config import ClientConfig, ServerConfig, parse_invite
@@ -13,7 +16,7 @@ from ..interfaces import IReactor
 from ..link.identity import Identity, der, fingerprint
 from ..statedir import StateDir
 from ..tls import options_of_files
-from .checkup import Checkup, NotNow, answers, relay_answers, usable_state_dir
+from .checkup import Checkup, NotNow, answers, relay_answers, resolved, usable_state_dir
 from .online import online
 from .show import duration
 
@@ -33,14 +36,15 @@ async def examine_server(reactor: IReactor, checkup: Checkup, config: ServerConf
     await check("control port", server.control_port, "daemon")
     await check("login", server.login, "certificate", "token", "control port")
     await check("relay port", server.relay_port, "daemon")
+    if config.public_host is not None:
+        await check("public_host", partial(resolved, config.public_host))
 
 
 class _Server:
     def __init__(self, reactor: IReactor, config: ServerConfig) -> None:
         self._reactor = reactor
         self._config = config
-        self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
-        self._ports: dict[str, Any] = {}
+        self._listening: dict[str, Any] = {}
 
     def state_directory(self) -> str:
         return usable_state_dir(self._config.state_dir)
@@ -77,7 +81,7 @@ class _Server:
             ) from None
         if answer["role"] != "server":
             raise UserError(f"a {answer['role']} uses the state directory: name another state_dir")
-        self._ports = answer["ports"]
+        self._listening = answer["listening"]
         clients, sessions = len(answer["clients"]), len(answer["sessions"])
         running = duration(answer["uptime"])
         return f"has been running for {running}: clients {clients}, sessions {sessions}"
@@ -98,11 +102,12 @@ class _Server:
 
     async def login(self) -> str:
         """As a client on this machine, which keeps neither name nor identity."""
-        server = parse_invite(self._read("invite").decode("ascii", "replace").strip())
+        try:
+            server = parse_invite(self._read("invite").decode("ascii", "replace"))
+        except ValueError as error:
+            raise UserError(f"{self._config.state_dir / 'invite'}: {error}") from None
         host, port = self._address("control")
-        server = type(server)(
-            host=host, port=port, token=server.token, fingerprint=server.fingerprint
-        )
+        server = msgspec.structs.replace(server, host=host, port=port)
         client = ClientConfig(server=server, state_dir=self._config.state_dir)
         async with online(self._reactor, client, Identity.make("relaytun")):
             return "the server lets in who has the invite"
@@ -111,10 +116,10 @@ class _Server:
         return await relay_answers(*self._address("relay"))
 
     def _address(self, name: str) -> tuple[str, int]:
-        port = self._ports[name]
+        host, port = self._listening[name]["host"], self._listening[name]["port"]
         if not port:
             raise NotNow("it is no TCP port")
-        return self._host, port
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
     def _read(self, name: str) -> bytes:
         """A file of the state directory, which is there once the server has run."""

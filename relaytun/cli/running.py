@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import (
     FilteringLogObserver,
+    ILogObserver,
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
@@ -24,7 +25,9 @@ from twisted.logger import (
     globalLogBeginner,
 )
 from twisted.python.failure import Failure
+from zope.interface import provider
 
+from ..errors import UserError
 from ..wire.text import printable
 
 T = TypeVar("T")
@@ -45,6 +48,7 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
     outcome: list[T | Failure] = []
+    interrupted = False
 
     def start() -> None:
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # Not under nohup.
@@ -53,6 +57,8 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
         over: Deferred[None] = Deferred()
 
         def shutting_down() -> Deferred[None]:
+            nonlocal interrupted
+            interrupted = not over.called
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             task.cancel()
@@ -72,7 +78,7 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
     (result,) = outcome
     if not isinstance(result, Failure):
         return result
-    if result.check(CancelledError):
+    if interrupted and result.check(CancelledError, UserError):
         raise KeyboardInterrupt
     result.raiseException()
 
@@ -83,19 +89,21 @@ async def first_of(wish: Deferred[T], end: Deferred[Any]) -> T:
 
     @raise Exception: the error that C{end} fires with, or that C{wish} fails with.
     """
-    both = DeferredList(
+    both: Deferred[Any] = DeferredList(
         [wish, end], fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True
     )
     try:
-        result, index = await both  # type: ignore[misc]
+        result, index = await both
     except FirstError as error:
         error.subFailure.raiseException()
     if index == 1:
         wish.cancel()
         raise result
-    return result  # type: ignore[no-any-return]
+    wished: T = result
+    return wished
 
 
+@provider(ILogObserver)
 def warn_on_stderr(event: LogEvent) -> None:
     """Print a log event as one line."""
     text = formatEvent(event)

@@ -200,8 +200,7 @@ class _ProviderSession:
         provider, session = self._provider, self.session
         try:
             sock = await self._leg(serial, spare=True)
-        except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
-            self._log.debug("a spare leg is lost: {error}", error=str(error))
+        except (LegRefused, OSError, ConnectError, DNSLookupError):
             await deferLater(provider.reactor, SPARE_PAUSE)
             sock = None
         self._spares -= 1
@@ -218,11 +217,9 @@ class _ProviderSession:
     async def _asked(self, channel: int) -> None:
         try:
             sock = await self._leg(channel)
-        except (LegRefused, OSError, ConnectError, DNSLookupError) as error:
-            # Most often a spare leg came first.
-            self._log.debug("a leg is lost: {error}", error=str(error))
-        else:
-            await self._serve(sock)
+        except (LegRefused, OSError, ConnectError, DNSLookupError):
+            return  # A spare leg came first, or the visitor hears from the relay.
+        await self._serve(sock)
 
     async def _serve(self, leg: socket.socket) -> None:
         """A visitor's stream is at the other end of C{leg}."""

@@ -26,6 +26,8 @@ from ..interfaces import IReactor
 
 #: How long to leave connections in the kernel's queue when they cannot be taken, seconds.
 BREATHER = 0.2
+#: Connections that may wait in the kernel's queue; Twisted asks for 50, too few for a burst.
+QUEUE = 1024
 _AT_ONCE = 64
 #: For SO_LINGER: what close does to bytes on their way.
 _RESET = struct.pack("ii", 1, 0)
@@ -78,6 +80,16 @@ def keep_alive(sock: socket.socket, idle: int, interval: int, count: int) -> Non
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
 
 
+def lengthen_queue(port: Any) -> None:
+    """
+    Let C{QUEUE} connections wait to be taken.
+
+    @param port: a listening socket, or a listening port with a C{fileno}.
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as listening:
+        listening.listen(QUEUE)
+
+
 @implementer(IReadDescriptor)
 class Acceptor:
     """Takes a listening port's connections."""
@@ -105,6 +117,7 @@ class Acceptor:
         self._complained = False
         port.stopReading()  # type: ignore[attr-defined]
         self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
+        lengthen_queue(self._listening)
         prepare(self._listening)  # What it has, its connections have from the start.
         self._batch = 1
         reactor.addReader(self)

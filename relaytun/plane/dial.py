@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -84,8 +84,13 @@ class Dialer:
             self._answered[host, port] = protocol.sock.getpeername()[0]
             return protocol.sock
 
+        def no_name(failure: Failure) -> Failure:
+            if failure.check(ValueError):  # The endpoint's word, which repeats the name as it is.
+                return Failure(DNSLookupError("that is no host name"))
+            return failure
+
         connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(_Detach))
-        return connecting.addCallback(connected)
+        return connecting.addCallbacks(connected, no_name)
 
     def _retry_by_name(self, failure: Failure, host: str, port: int) -> Deferred[socket.socket]:
         self._answered.pop((host, port), None)

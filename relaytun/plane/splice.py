@@ -118,6 +118,8 @@ class _Side:
         return "splice"
 
     def doRead(self) -> None:
+        if not self.reading:
+            return  # The reactor's news are older than what happened in this turn.
         splice = self.splice
         meter = splice.meter
         allowance = meter.limit - meter.forward - meter.backward
@@ -153,6 +155,8 @@ class _Side:
                 self._finish()
 
     def doWrite(self) -> None:
+        if not self.writing:
+            return  # As when the same event was one of reading, and that ended the splice.
         source = self.other
         source.pass_on()
         if source.carrier is None and self.writing:

@@ -21,6 +21,7 @@ from ..link.identity import fingerprint, is_signed_by
 from ..wire import messages
 from ..wire.messages import Code, Message, Service
 from ..wire.proof import login_statement
+from ..wire.text import printable
 from .registry import Refused
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Peer:
         elif isinstance(message, messages.Heartbeat):
             self.send(message)
         elif isinstance(message, messages.Error):
-            self._log.debug("{client} answered {code}", client=self.name, code=message.code)
+            code = printable(message.code)
+            self._log.debug("{client} answered {code}", client=self.name, code=code)
         elif self.client_id is None:
             self.error(Code.NOT_REGISTERED, "register first")
         elif isinstance(message, messages.GetClientList):

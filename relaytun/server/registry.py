@@ -139,7 +139,9 @@ class Registry:
                 Code.SESSION_LIMIT,
                 f"the server has its max_clients = {self._max_clients}; try again later",
             )
-        if owner is None and peer.fingerprint is not None and (wanted or not transient):
+        # A name that the server made for a passing guest is nobody's.
+        guest = transient and wanted in ("", peer.client_id)
+        if owner is None and peer.fingerprint is not None and not guest:
             self._owners.claim(client_id, peer.fingerprint)
         if transient:
             return client_id, None

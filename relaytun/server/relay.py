@@ -84,7 +84,7 @@ class Relay:
         if session is None or not opening.is_authentic(session.channel_keys[opening.role]):
             leg.refuse(Refusal.UNAUTHORIZED)
             return
-        if not session.live:
+        if not session.welcomes(opening.role):
             leg.refuse(Refusal.NOT_LIVE)
             return
         leg.proven(session)

@@ -32,7 +32,7 @@ from ..endpoints import server_endpoint
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..link.identity import Identity, der, fingerprint
-from ..plane.accept import Acceptor
+from ..plane.accept import Acceptor, lengthen_queue
 from ..plane.carriers import CarrierPool
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
@@ -41,6 +41,11 @@ from .broker import Broker
 from .registry import Owners
 from .relay import Relay
 from .signalling import ControlFactory, SignallingFactory
+
+
+#: Connections that wait in the kernel to be taken.  Twisted asks for 50; what a burst has beyond
+#: that tries again after a second.
+_BACKLOG = 1024
 
 
 class Server(MultiService):
@@ -148,9 +153,9 @@ class Server(MultiService):
                 for session in broker.sessions
             ],
             "openLegs": self._relay.open_legs,
-            "ports": {
-                "control": self._control_port.number,
-                "relay": self._relay_port.number,
+            "listening": {
+                "control": self._control_port.address,
+                "relay": self._relay_port.address,
             },
         }
 
@@ -215,6 +220,12 @@ class _Port(Service):
         """The port number, 0 where there are none."""
         return getattr(self._listening.getHost(), "port", 0) if self._listening else 0
 
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where it listens; empty and 0 for what is no TCP port."""
+        host = getattr(self._listening.getHost(), "host", "") if self._listening else ""
+        return {"host": host, "port": self.number}
+
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
         failures: list[Failure] = []
@@ -232,6 +243,8 @@ class _Port(Service):
 
     def _listens(self, listening: IListeningPort) -> None:
         self._listening = listening
+        listening.socket.listen(_BACKLOG)  # type: ignore[attr-defined]
+        lengthen_queue(listening)
 
     def _failed(self, error: BaseException | None) -> None:
         why = error.socketError if isinstance(error, CannotListenError) else error

@@ -101,6 +101,15 @@ class Session:
         """Whether C{peer} is one of its two clients."""
         return peer is self.visitor or peer is self.provider
 
+    def welcomes(self, role: Role) -> bool:
+        """
+        Whether new legs of C{role} may come.
+
+        A provider dials its legs as it accepts, and they may overtake its word on the control
+        connection: so they may wait from the offer on.
+        """
+        return self.live or (role is Role.PROVIDER and self._answer_deadline is not None)
+
     def ask_provider(self, channel: int) -> None:
         """A visitor's leg waits for the provider's."""
         if channel == 0:

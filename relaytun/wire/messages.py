@@ -167,7 +167,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     """
 
     success: bool
-    assigned_id: str | UnsetType = UNSET
+    assigned_id: Id | UnsetType = UNSET
     error: str | UnsetType = UNSET
     message: str | UnsetType = UNSET
     relay: RelayAddress | UnsetType = UNSET
@@ -183,9 +183,9 @@ class ClientList(Message, frozen=True, tag="client_list"):
 class ConnectOffer(Message, frozen=True, tag="connect_request"):
     """To the provider: somebody asks for one of its services."""
 
-    from_client_id: str
-    to_client_id: str
-    service_id: str
+    from_client_id: Id
+    to_client_id: Id
+    service_id: Id
     session_id: SessionId
     channel_key: str
     relay_addr: RelayAddress
@@ -196,7 +196,7 @@ class CreateSession(Message, frozen=True, tag="create_session"):
     """To the visitor: the session is granted."""
 
     session_id: SessionId
-    peer_client_id: str
+    peer_client_id: Id
     service: Service
     relay_addr: RelayAddress
     channel_key: str
