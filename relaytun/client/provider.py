@@ -197,7 +197,7 @@ class _ProviderSession:
             self._log.failure("a leg failed", result)
 
     async def _spare(self, serial: int) -> None:
-        provider, session = self._provider, self.session
+        provider = self._provider
         try:
             sock = await self._leg(serial, spare=True)
         except (LegRefused, OSError, ConnectError, DNSLookupError):

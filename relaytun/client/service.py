@@ -114,9 +114,7 @@ class Client(MultiService):
         self._connection.finished.addCallback(lambda error: give_up(str(error)))
         self._provider = Provider(reactor, self._connection, dialer, self._pool, config.services)
         self._visitors = [
-            Visitor(
-                reactor, self._connection, dialer, self._pool, connect.target, connect.service
-            )
+            Visitor(reactor, self._connection, dialer, self._pool, connect.target, connect.service)
             for connect in config.connects
         ]
         AdminService(reactor, config.state_dir, {"status": self.status}).setServiceParent(self)

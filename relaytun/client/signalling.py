@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -202,10 +203,8 @@ class _SignallingProtocol(WebSocketClientProtocol):
 
     def connectionMade(self) -> None:
         self.factory.made = self
-        try:
+        with contextlib.suppress(AttributeError, OSError):  # No TCP socket needs no probes.
             keep_alive(_socket_of(self.transport), 5, 3, 3)
-        except (AttributeError, OSError):
-            pass  # No TCP socket: nothing to keep alive.
         super().connectionMade()
 
     def onConnect(self, response: Any) -> None:
@@ -255,9 +254,7 @@ class _SignallingFactory(WebSocketClientFactory):
 
     def __init__(self, reactor: IReactor, address: ServerAddress) -> None:
         headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
-        super().__init__(
-            address.url(), headers=headers, useragent="relaytun", reactor=reactor
-        )
+        super().__init__(address.url(), headers=headers, useragent="relaytun", reactor=reactor)
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,

@@ -250,9 +250,7 @@ class _FirstFlight:
 
     __slots__ = ("_leg", "_local", "_reactor", "_reading", "sent")
 
-    def __init__(
-        self, reactor: IReactor, local: socket.socket, leg: Leg, already: bytes
-    ) -> None:
+    def __init__(self, reactor: IReactor, local: socket.socket, leg: Leg, already: bytes) -> None:
         self.sent = already
         self._reactor = reactor
         self._local = local

@@ -83,7 +83,6 @@ class Splice:
         ended(self, mood)
 
 
-
 @implementer(IReadWriteDescriptor)
 class _Side:
     """

@@ -100,9 +100,7 @@ class Broker:
             )
         )
 
-    def connect(
-        self, visitor: Peer, request: messages.ConnectRequest
-    ) -> tuple[Code, str] | None:
+    def connect(self, visitor: Peer, request: messages.ConnectRequest) -> tuple[Code, str] | None:
         """
         C{visitor} wants a session.
 

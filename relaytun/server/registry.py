@@ -47,6 +47,8 @@ class Owners:
     def __init__(self, path: Path | str) -> None:
         """@raise UserError: if the file cannot be read."""
         try:
+            if isinstance(path, Path):
+                path.touch(mode=0o600)
             self._database = sqlite3.connect(path)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
@@ -58,7 +60,7 @@ class Owners:
             self._owners: dict[str, str] = dict(
                 self._database.execute("SELECT client_id, fingerprint FROM owners")
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot read {path}: {error}; move it away to start afresh") from None
 
     def get(self, client_id: str) -> str | None:
@@ -70,9 +72,7 @@ class Owners:
         self._owners[client_id] = fingerprint
         try:
             with self._database:
-                self._database.execute(
-                    "INSERT INTO owners VALUES (?, ?)", (client_id, fingerprint)
-                )
+                self._database.execute("INSERT INTO owners VALUES (?, ?)", (client_id, fingerprint))
         except sqlite3.Error as error:
             self._log.error(
                 "cannot keep that {client_id} belongs to {fingerprint}: {error}; "

@@ -26,7 +26,7 @@ from ..wire import preamble
 from ..wire.errors import WireError
 from ..wire.moods import Mood
 from ..wire.preamble import Preamble, Refusal
-from .admission import Admission, Place
+from .admission import IN_ALL, Admission, Place
 from .pairing import Match
 from .sessions import Session, Sessions
 
@@ -55,11 +55,13 @@ class Relay:
     ) -> None:
         self.reactor = reactor
         self.sessions = sessions
-        self.admission = admission or Admission()
         self.open_legs = 0
         self._pool = pool
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
+        # Half of the legs at most are strangers': these make room for each other, and so never
+        # for those that are proven.
+        self.admission = admission or Admission(in_all=min(IN_ALL, self._most_legs // 2))
         self._legs: set[Leg] = set()
 
     def has_room(self) -> bool:

@@ -11,6 +11,7 @@ The state directory is locked before anything listens, and the invite is written
 
 from __future__ import annotations
 
+import resource
 import secrets
 import socket
 import time
@@ -36,16 +37,12 @@ from ..plane.accept import Acceptor, lengthen_queue
 from ..plane.carriers import CarrierPool
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
-from .admission import Admission
+from .admission import IN_ALL, Admission
 from .broker import Broker
+from .firstbyte import ControlFactory
 from .registry import Owners
 from .relay import Relay
-from .signalling import ControlFactory, SignallingFactory
-
-
-#: Connections that wait in the kernel to be taken.  Twisted asks for 50; what a burst has beyond
-#: that tries again after a second.
-_BACKLOG = 1024
+from .signalling import SignallingFactory
 
 
 class Server(MultiService):
@@ -81,13 +78,12 @@ class Server(MultiService):
         )
         self._pool = CarrierPool()
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
-        admission = Admission()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        admission = Admission(in_all=min(IN_ALL, descriptors // 4))
         signalling = SignallingFactory(
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
-        control = ControlFactory(
-            self._reactor, signalling, admission, self._tls, config.plaintext
-        )
+        control = ControlFactory(self._reactor, signalling, admission, self._tls, config.plaintext)
         self._relay_port = _RelayPort(self._reactor, config.relay, config.host, self._relay)
         self._control_port = _Port(self._reactor, config.control, config.host, control)
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
@@ -243,7 +239,6 @@ class _Port(Service):
 
     def _listens(self, listening: IListeningPort) -> None:
         self._listening = listening
-        listening.socket.listen(_BACKLOG)  # type: ignore[attr-defined]
         lengthen_queue(listening)
 
     def _failed(self, error: BaseException | None) -> None:

@@ -16,20 +16,18 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
-from ..plane.accept import keep_alive
 from ..wire import messages
 from ..wire.errors import WireError
 from ..wire.messages import Code, Message
 from ..wire.proof import CHALLENGE_HEADER, CHALLENGE_SIZE
-from .admission import Admission, Bucket, Place, is_loopback
+from .admission import Admission, Bucket, Place
 from .broker import Broker
 from .peer import Peer
 
@@ -40,10 +38,11 @@ LOGIN_TIMEOUT = 10.0
 MESSAGES_PER_SECOND = 100.0
 #: Refused messages, with no pause worth the name between them, that end the connection.
 MAX_REFUSED = 1000
+#: Log lines about strangers that were turned away.
+NOTES_PER_SECOND = 2.0
 #: Bytes that a client may leave unread.
 MAX_UNREAD = 1024 * 1024
 
-_TLS_HANDSHAKE = b"\x16"
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
 
 
@@ -102,10 +101,7 @@ class SignallingProtocol(WebSocketServerProtocol):
     def _dataReceived(self, data: bytes) -> None:
         if self.state == self.STATE_CLOSED:
             return  # Autobahn would keep it.
-        if (
-            self.state == self.STATE_CONNECTING
-            and len(self.data) + len(data) > MAX_HANDSHAKE
-        ):
+        if self.state == self.STATE_CONNECTING and len(self.data) + len(data) > MAX_HANDSHAKE:
             self.transport.write(
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
             )
@@ -116,11 +112,13 @@ class SignallingProtocol(WebSocketServerProtocol):
     def onConnect(self, request: ConnectionRequest) -> tuple[None, dict[str, str]]:
         broker: Broker = self.factory.broker
         if "origin" in request.headers:
+            self.factory.note("{address} came with an Origin: a web page?", self._address())
             raise ConnectionDeny(403, "no web page may use the control port")
         authorization = request.headers.get("authorization")
         if authorization is None:
             self._expects_token = not broker.is_open
         elif not broker.is_token(_bearer(authorization)):
+            self.factory.note("{address} came with a wrong token", self._address())
             raise ConnectionDeny(401, "the token is wrong")
         self._dialled_host = clean_host(request.host) or self._local_host()
         return None, {CHALLENGE_HEADER: base64.b64encode(self._challenge).decode("ascii")}
@@ -185,9 +183,7 @@ class SignallingProtocol(WebSocketServerProtocol):
     def _max_message_size_exceeded(self, *sizes: Any) -> None:
         self.failedByMe = True  # What still comes of the message is thrown away.
         if self._peer is not None:
-            self._peer.error(
-                Code.TOO_LARGE, f"a message has at most {messages.MAX_MESSAGE} bytes"
-            )
+            self._peer.error(Code.TOO_LARGE, f"a message has at most {messages.MAX_MESSAGE} bytes")
         self._close()
 
     def _onMessageFrameEnd(self) -> None:
@@ -274,6 +270,7 @@ class SignallingFactory(WebSocketServerFactory):
     protocol = SignallingProtocol
     noisy = False
     log = _Silent()
+    _log = Logger()
 
     def __init__(
         self,
@@ -287,6 +284,7 @@ class SignallingFactory(WebSocketServerFactory):
         self.broker = broker
         self.admission = admission
         self._epoch = 0
+        self._notes = Bucket(NOTES_PER_SECOND, reactor.seconds())
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -301,88 +299,15 @@ class SignallingFactory(WebSocketServerFactory):
             perMessageCompressionAccept=lambda offers: None,
         )
 
+    def note(self, text: str, address: str) -> None:
+        """Log that somebody was turned away; not more often than a flood is worth."""
+        if self._notes.allow(self.reactor.seconds()):
+            self._log.warn(text, address=address)
+
     def next_epoch(self) -> int:
         """Rises with every control connection."""
         self._epoch += 1
         return self._epoch
-
-
-class _FirstByte(Protocol):
-    """Waits for the first byte, then makes way for the protocol that it announces."""
-
-    _log = Logger()
-
-    def __init__(self, port: ControlFactory, address: IAddress) -> None:
-        self._port = port
-        self._address = address
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        keep_alive(transport.getHandle(), 5, 3, 3)
-        self._deadline = self._port.reactor.callLater(LOGIN_TIMEOUT, transport.abortConnection)
-        self._accepted = self._port.reactor.seconds()
-        self._host = getattr(self._address, "host", "")
-        self._place = self._port.admission.enter(self._host, transport.abortConnection)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._leave()
-        transport: Any = self.transport
-        protocol: Any
-        if data[:1] == _TLS_HANDSHAKE:
-            protocol = self._port.tls.buildProtocol(self._address)
-        elif self._port.plaintext or is_loopback(self._host):
-            protocol = self._port.plain.buildProtocol(self._address)
-        else:
-            transport.write(
-                b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\n"
-                b"Content-Type: text/plain\r\n\r\n"
-                b"The control port takes TLS only: use wss://, not ws://\n"
-            )
-            transport.loseConnection()
-            return
-        assert protocol is not None
-        getattr(protocol, "wrappedProtocol", protocol).accepted = self._accepted
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        protocol.dataReceived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        self._place.leave()
-        if self._deadline.active():
-            self._deadline.cancel()
-
-
-class ControlFactory(Factory[Protocol]):
-    """The control port: TLS and plain WebSockets."""
-
-    noisy = False
-
-    def __init__(
-        self,
-        reactor: IReactor,
-        signalling: SignallingFactory,
-        admission: Admission,
-        tls_options: Any,
-        plaintext: bool,
-    ) -> None:
-        """
-        @param tls_options: the server's certificate, an C{IOpenSSLServerConnectionCreator}.
-        @param plaintext: whether plain connections are taken from elsewhere than this machine.
-        """
-        self.reactor = reactor
-        self.admission = admission
-        self.plaintext = plaintext
-        self.plain = signalling
-        self.tls = TLSMemoryBIOFactory(tls_options, False, signalling)
-        self.tls.noisy = False
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        assert addr is not None
-        return _FirstByte(self, addr)
 
 
 def _bearer(authorization: str) -> str:
