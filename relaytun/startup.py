@@ -39,7 +39,8 @@ class Options(usage.Options):
     def given(self) -> dict[str, str | bool]:
         """The options that stand on the command line, by configuration key."""
         return {
-            name.replace("-", "_"): value
+            # A flag's value is a number.
+            name.replace("-", "_"): value if isinstance(value, str) else bool(value)
             for name, value in self.items()
             if value not in (None, 0) and name not in ("config", "version", "help")
         }

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import structs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -285,8 +284,3 @@ class ServerConnection(Service):
             self.finished.callback(failure.value)
         elif self.running:
             self._log.failure("the control connection failed", failure)
-
-
-def offered(services: tuple[messages.Service, ...]) -> tuple[messages.Service, ...]:
-    """The services as they are registered: raw, for now."""
-    return tuple(structs.replace(service, mode="raw") for service in services)

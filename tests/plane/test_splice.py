@@ -44,7 +44,12 @@ class Harness:
         self.moods: list[Mood] = []
         self.ended: Deferred[Mood] = Deferred()
         self.splice = Splice(
-            reactor, pool, inner_left, inner_right, self.meter, self._ended  # type: ignore[arg-type]
+            reactor,
+            pool,
+            inner_left,
+            inner_right,
+            self.meter,
+            self._ended,  # type: ignore[arg-type]
         )
         case.addCleanup(self.left.close)
         case.addCleanup(self.right.close)

@@ -1,0 +1,262 @@
+"""Tests for L{relaytun.client.connection}: by a clock, without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from relaytun.client.connection import (
+    ANSWER_TIMEOUT,
+    ECHO_TIMEOUT,
+    RequestError,
+    ServerConnection,
+)
+from relaytun.client.signalling import LoginError
+from relaytun.wire import messages
+
+
+class FakeControl:
+    """A control connection that remembers what it is told."""
+
+    def __init__(self, client_id: str = "me") -> None:
+        self.client_id = client_id
+        self.sent: list[messages.Message] = []
+        self.lost: Deferred[None] = Deferred()
+        self.receive: Any = None
+        self.closed = False
+
+    def send(self, message: messages.Message) -> None:
+        self.sent.append(message)
+
+    def listen(self, receive: Any) -> None:
+        self.receive = receive
+
+    def close(self) -> None:
+        self.closed = True
+        self.lose()
+
+    def abort(self) -> None:
+        self.lose()
+
+    def lose(self) -> None:
+        if not self.lost.called:
+            self.lost.callback(None)
+
+
+class Recorder:
+    """A listener that remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def control_up(self, control: Any) -> None:
+        self.heard.append("up")
+
+    def control_down(self) -> None:
+        self.heard.append("down")
+
+    def received(self, message: messages.Message) -> None:
+        self.heard.append(message)
+
+
+class ConnectionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock: Any = Clock()
+        self.logins: list[Any] = []
+        self.attempts: list[float] = []
+        self.jitter = 1.0
+
+    def connection(self, **keywords: Any) -> ServerConnection:
+        def login() -> Deferred[Any]:
+            self.attempts.append(self.clock.seconds())
+            outcome = self.logins.pop(0)
+            return fail(outcome) if isinstance(outcome, Exception) else succeed(outcome)
+
+        connection = ServerConnection(self.clock, login, jitter=lambda: self.jitter, **keywords)
+        self.addCleanup(self.clock.advance, 0)
+        return connection
+
+    def up(self, **keywords: Any) -> tuple[ServerConnection, FakeControl]:
+        control = FakeControl()
+        self.logins.append(control)
+        connection = self.connection(**keywords)
+        connection.startService()
+        return connection, control
+
+    def test_back_off_doubles(self) -> None:
+        """The n-th failure in a row waits up to 2^n seconds, and 30 at the most."""
+        self.logins = [LoginError("no") for _ in range(7)]
+        self.connection().startService()
+        self.clock.pump([0.5] * 200)
+        waits = [b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False)]
+        self.assertEqual(waits, [2, 4, 8, 16, 30, 30])
+
+    def test_full_jitter(self) -> None:
+        """The wait is anything from nothing to its bound: a herd does not come at once."""
+        self.jitter = 0.25
+        self.logins = [LoginError("no"), LoginError("no")]
+        self.connection().startService()
+        self.clock.advance(0.5)
+        self.assertEqual(self.attempts, [0, 0.5])
+
+    def test_refused_at_once(self) -> None:
+        """A login that is thrown out at once counts as a failure: no spin."""
+        first, second = FakeControl(), FakeControl()
+        self.logins = [first, second, FakeControl()]
+        self.connection().startService()
+        first.lose()
+        self.clock.advance(1)
+        self.assertEqual(self.attempts, [0])
+        self.clock.advance(1)
+        second.lose()
+        self.clock.advance(3.5)
+        self.assertEqual(self.attempts, [0, 2])
+        self.clock.advance(0.5)
+        self.assertEqual(self.attempts, [0, 2, 6])
+
+    def test_comes_back(self) -> None:
+        """After a loss it signs in again, and everybody hears of both."""
+        connection, control = self.up()
+        recorder = Recorder()
+        connection.add_listener(recorder)
+        self.logins.append(FakeControl("again"))
+        control.lose()
+        self.assertIsNone(connection.control)
+        self.clock.pump([1] * 5)
+        self.assertEqual(recorder.heard, ["up", "down", "up"])
+        assert connection.control is not None
+        self.assertEqual(connection.control.client_id, "again")
+
+    def test_without_reconnecting(self) -> None:
+        """Without auto_reconnect the first failure is the end, and says why."""
+        self.logins = [LoginError("the reason")]
+        connection = self.connection(auto_reconnect=False)
+        connection.startService()
+        self.assertEqual(str(self.successResultOf(connection.finished)), "the reason")
+
+    def test_loss_without_reconnecting(self) -> None:
+        """So is a loss."""
+        connection, control = self.up(auto_reconnect=False)
+        control.lose()
+        self.assertIn("lost", str(self.successResultOf(connection.finished)))
+
+    def test_heartbeats(self) -> None:
+        """A heartbeat goes out each interval; its echo gives the round trip."""
+        connection, control = self.up(heartbeat_interval=15)
+        self.clock.advance(15)
+        (beat,) = control.sent
+        self.clock.advance(0.25)
+        control.receive(beat)
+        self.assertEqual(connection.rtt, 0.25)
+        self.clock.advance(15)
+        self.assertEqual(len(control.sent), 2)
+
+    def test_no_echo(self) -> None:
+        """A server that does not answer a heartbeat is given up."""
+        connection, control = self.up(heartbeat_interval=15)
+        self.logins.append(FakeControl())
+        self.clock.advance(15)
+        self.clock.advance(ECHO_TIMEOUT)
+        self.assertTrue(control.lost.called)
+        self.assertIsNone(connection.rtt)
+
+    def test_request_session(self) -> None:
+        """An answer finds the request that it belongs to."""
+        connection, control = self.up()
+        asked = [Deferred.fromCoroutine(connection.request_session("a", name)) for name in "xy"]
+        for request in reversed(control.sent):
+            assert isinstance(request, messages.ConnectRequest)
+            control.receive(created(request.service_id, request.request_id))
+        self.assertEqual(
+            [self.successResultOf(each).session_id for each in asked], ["x" * 32, "y" * 32]
+        )
+
+    def test_request_refused(self) -> None:
+        """An error finds its request, too, and its text is fit for a terminal."""
+        connection, control = self.up()
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        (request,) = control.sent
+        assert isinstance(request, messages.ConnectRequest)
+        control.receive(
+            messages.Error(
+                code="unknown_client", message="no\x1b[31m", request_id=request.request_id
+            )
+        )
+        error = self.failureResultOf(asked, RequestError).value
+        self.assertEqual((error.code, str(error)), ("unknown_client", "no\\x1b[31m"))
+
+    def test_request_unanswered(self) -> None:
+        """A request that nobody answers fails; a late answer is given back to the server."""
+        connection, control = self.up(heartbeat_interval=1000)
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        self.clock.advance(ANSWER_TIMEOUT)
+        self.assertEqual(self.failureResultOf(asked, RequestError).value.code, "timeout")
+        control.receive(created("x", "1"))
+        self.assertEqual(control.sent[-1], messages.CloseSession(session_id="x" * 32))
+
+    def test_request_and_loss(self) -> None:
+        """A request fails when the connection is lost."""
+        connection, control = self.up()
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        control.lose()
+        self.failureResultOf(asked, RequestError)
+
+    def test_request_waits(self) -> None:
+        """A request made during an outage is sent when it is over."""
+        control = FakeControl()
+        self.logins = [LoginError("no"), control]
+        connection = self.connection()
+        connection.startService()
+        asked = Deferred.fromCoroutine(connection.list_clients())
+        self.assertNoResult(asked)
+        self.clock.advance(2)
+        self.assertEqual(control.sent, [messages.GetClientList()])
+        control.receive(messages.ClientList(clients=()))
+        self.assertEqual(self.successResultOf(asked), ())
+
+    def test_other_messages(self) -> None:
+        """What is no answer goes to those who listen; a stray error is logged, no more."""
+        connection, control = self.up()
+        recorder = Recorder()
+        connection.add_listener(recorder)
+        wanted = messages.OpenChannel(session_id="a" * 32, channel=1)
+        control.receive(wanted)
+        control.receive(messages.Error(code="internal", message="something"))
+        self.assertEqual(recorder.heard, ["up", wanted])
+
+    def test_stop(self) -> None:
+        """Stopping says good-bye, waits for it, and leaves no timer."""
+        connection, control = self.up()
+        self.successResultOf(connection.stopService())
+        self.assertTrue(control.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_between_attempts(self) -> None:
+        """Stopping while it waits for the next attempt ends at once."""
+        self.logins = [LoginError("no")]
+        connection = self.connection()
+        connection.startService()
+        self.successResultOf(connection.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_never_started(self) -> None:
+        """Stopping what never ran is nothing."""
+        self.successResultOf(self.connection().stopService())
+
+    def test_sending_without_a_connection(self) -> None:
+        """Without a connection nobody listens."""
+        self.connection().send(messages.GetClientList())
+
+
+def created(service: str, request_id: Any) -> messages.CreateSession:
+    return messages.CreateSession(
+        session_id=service * 32,
+        peer_client_id="a",
+        service=messages.Service(id=service, protocol="tcp", local_port=1),
+        relay_addr=messages.RelayAddress(host="127.0.0.1", port=1),
+        channel_key="",
+        request_id=request_id,
+    )
