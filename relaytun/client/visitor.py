@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import socket
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReadDescriptor
@@ -38,6 +38,8 @@ from .signalling import Control
 FIRST_FLIGHT = 16 * 1024
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
+#: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
+VERDICT_TIMEOUT = 15.0
 #: After these the same leg may succeed in a new session.
 _SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
 
@@ -172,10 +174,13 @@ class Visitor:
             leg = Leg(self.reactor, dialled, session.preamble(next(self._channels)))
             first = _FirstFlight(self.reactor, local, leg, flight)
             try:
+                leg.verdict.addTimeout(VERDICT_TIMEOUT, self.reactor, _no_verdict)
                 sock = await leg.verdict.addBoth(first.over)
             except LegRefused as error:
+                if error.refusal not in _SESSION_OVER:
+                    raise  # The session may be as good as ever: its other streams are.
                 self.over(session)
-                if renewed or error.refusal not in _SESSION_OVER:
+                if renewed:
                     raise
                 # The server forgot the session, or was started anew: ask for another one.
                 flight = first.sent
@@ -216,6 +221,10 @@ class Visitor:
             del self.sessions[session.id]
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+
+
+def _no_verdict(result: object, timeout: float) -> NoReturn:
+    raise RequestError("timeout", f"the relay did not answer in {timeout:.0f} s")
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:

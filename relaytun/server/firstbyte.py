@@ -6,6 +6,7 @@ Whoever says nothing at all is a stranger like one that does not register, and g
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocolFactory
@@ -17,7 +18,7 @@ from ..interfaces import IReactor
 from ..plane.accept import keep_alive
 from .admission import Admission, is_loopback
 
-#: Seconds for the first byte; those for the login begin with it.
+#: Seconds for the first byte; they count towards those for the login.
 SILENCE_TIMEOUT = 10.0
 
 _TLS_HANDSHAKE = b"\x16"
@@ -32,8 +33,9 @@ class _FirstByte(Protocol):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        keep_alive(transport.getHandle(), 5, 3, 3)
+        if transport.getHandle().family != socket.AF_UNIX:
+            transport.setTcpNoDelay(True)
+            keep_alive(transport.getHandle(), 5, 3, 3)
         self._deadline = self._port.reactor.callLater(SILENCE_TIMEOUT, transport.abortConnection)
         self._accepted = self._port.reactor.seconds()
         self._host = getattr(self._address, "host", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -248,10 +249,8 @@ class PipeSplice(TestCase):
         while got < total:
             if sent < total:
                 start = sent % len(block)
-                try:
+                with contextlib.suppress(BlockingIOError):
                     sent += it.left.send(pattern[start : start + min(total - sent, 20011)])
-                except BlockingIOError:
-                    pass
             try:
                 data = it.right.recv(7919)
             except BlockingIOError:
