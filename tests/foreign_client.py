@@ -194,9 +194,7 @@ class Client:
     def say_text(self, text: str | bytes) -> None:
         self.websocket.send(text)
 
-    def register(
-        self, client_id: str, services: Sequence[Message] = (), **more: Any
-    ) -> Message:
+    def register(self, client_id: str, services: Sequence[Message] = (), **more: Any) -> Message:
         """Register; returns the payload of the answer."""
         self.say("register", clientId=client_id, services=list(services), **more)
         return self.wait_for("register_response")

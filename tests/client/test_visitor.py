@@ -216,7 +216,7 @@ class VisitorTests(HandMadeServer):
 
     async def test_close(self) -> None:
         """Closing resets the streams and gives the session back."""
-        program, leg, session_id = await self.running()
+        program, _, session_id = await self.running()
         self.visitor.close()
         await self.is_reset(program)
         self.assertEqual(

@@ -305,17 +305,17 @@ class ProcessTestCase(SynchronousTestCase):
 
         @param processes: by the name of their state directory.
         """
-        level = {}
-        for name, process in processes.items():
+        # Counted first: each question is a socket of its own for a moment.
+        held = {
+            name: {"sockets": process.sockets(), "closeWaits": process.close_waits()}
+            for name, process in processes.items()
+        }
+        for name, counts in held.items():
             status = self.status(name)
-            level[name] = {
-                "sockets": process.sockets(),
-                "closeWaits": process.close_waits(),
-                "sessions": len(status["sessions"]),
-                "streams": sum(session["streams"] for session in status["sessions"]),
-                "openLegs": status.get("openLegs", 0),
-            }
-        return level
+            counts["sessions"] = len(status["sessions"])
+            counts["streams"] = sum(session["streams"] for session in status["sessions"])
+            counts["openLegs"] = status.get("openLegs", 0)
+        return held
 
     def settled_level(self, **processes: Process) -> dict[str, Any]:
         """The L{level}, as soon as no stream runs and it is the same five times in a row."""

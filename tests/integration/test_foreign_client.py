@@ -2,25 +2,23 @@
 The documented protocol, as somebody else would write it.
 
 The client is L{tests.foreign_client}, which knows sections 6 and 7 of the design and nothing of
-our code.  The tests of a class share a server, whose log must stay free of tracebacks.
+our code.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import unix_connect
 
 from .. import foreign_client
-from ..foreign_client import Client, Leg, Message, Session, sign_in, tcp_service
+from ..foreign_client import Client, Leg, tcp_service
 from .processes import (
     PATIENCE,
     Echo,
@@ -31,132 +29,7 @@ from .processes import (
     program,
     receive_exactly,
 )
-
-#: Every message of section 6 that a server sends, and the fields that it must have.
-DOCUMENTED = {
-    "register_response": {"success"},
-    "client_list": {"clients"},
-    "connect_request": {"fromClientId", "toClientId", "serviceId", "sessionId", "channelKey"},
-    "create_session": {"sessionId", "peerClientId", "service", "relayAddr", "channelKey"},
-    "open_channel": {"sessionId", "channel"},
-    "session_closed": {"sessionId", "reason", "bytesTransferred"},
-    "heartbeat": {"timestamp"},
-    "error": {"code", "message"},
-}
-CODES = set(
-    "bad_message not_registered unauthorized id_in_use unknown_client client_offline "
-    "unknown_service forbidden rejected session_limit byte_limit rate_limited too_large timeout "
-    "internal".split()
-)
-
-
-class _Keeper(ProcessTestCase):
-    """Starts a server that outlives the test that needed it first."""
-
-    def __init__(self) -> None:
-        super().__init__("setUp")
-        self.kept = contextlib.ExitStack()
-        self.setUp()
-
-    def addCleanup(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.kept.callback(act, *args, **kwargs)
-
-
-class SharedServerTestCase(ProcessTestCase):
-    """
-    Tests with one server between them: trial has no class fixtures.
-
-    @cvar settings: lines for its [server] section.
-    """
-
-    settings = ""
-    _running: ClassVar[tuple[type, _Keeper, Process] | None] = None
-
-    def setUp(self) -> None:
-        super().setUp()
-        running = SharedServerTestCase._running
-        if running is None or running[0] is not type(self):
-            if running is not None:
-                running[1].kept.close()
-            keeper = _Keeper()
-            atexit.register(keeper.kept.close)
-            running = type(self), keeper, keeper.start_server(config=self.settings)
-            SharedServerTestCase._running = running
-        _, keeper, self.server = running
-        (self.folder / "server").symlink_to(keeper.folder / "server")
-        self.token = (self.folder / "server" / "token").read_text().strip()
-        self.addCleanup(self.check_log)
-
-    def check_log(self) -> None:
-        """The server is there, and nothing surprised it."""
-        self.assertIsNone(self.server.popen.poll(), self.server.output)
-        self.assertNotIn("Traceback", self.server.output)
-        self.assertNotIn("Unhandled", self.server.output)
-
-    def client(self, name: str = "", *services: Message, **options: Any) -> Client:
-        """A registered foreign client."""
-        name = name or f"client-{self.id().rpartition('.')[2]}"[:64]
-        client = sign_in(self.control_port, self.token, name, services, **options)
-        self.addCleanup(client.abort)
-        return client
-
-    def unregistered(self, token: str | None = None) -> Client:
-        """A connection that has said nothing yet."""
-        client = Client(foreign_client.open_websocket(self.control_port, token))
-        self.addCleanup(client.abort)
-        return client
-
-    def pair(self, suffix: str = "") -> tuple[Client, Client, Session, Session]:
-        """Visitor and provider, and their session as each of them sees it."""
-        provider = self.client(f"provider{suffix}", tcp_service("echo"))
-        visitor = self.client(f"visitor{suffix}")
-        session, partner = self.meet(visitor, provider, f"provider{suffix}")
-        return visitor, provider, session, partner
-
-    def meet(self, visitor: Client, provider: Client, target: str) -> tuple[Session, Session]:
-        """A session between two clients, as each of them sees it."""
-        visitor.say("connect_request", toClientId=target, serviceId="echo")
-        partner = provider.accept()
-        session = Session(foreign_client.VISITOR, visitor.wait_for("create_session"))
-        return session, partner
-
-    def leg(self, session: Session, channel: int = 0, data: bytes = b"", **parts: Any) -> Leg:
-        """A leg that is closed after the test."""
-        leg = session.dial(channel, data, **parts)
-        self.addCleanup(leg.close)
-        return leg
-
-    def channel(self, visitor: Session, provider: Session, number: int = 0) -> tuple[Leg, Leg]:
-        """Two legs that are spliced."""
-        one, other = self.leg(visitor, number), self.leg(provider, number)
-        return one.granted(), other.granted()
-
-    def assert_flows(self, one: Leg, other: Leg) -> None:
-        """Bytes still go both ways."""
-        one.send(b"there")
-        self.assertEqual(other.receive(5), b"there")
-        other.send(b"back!")
-        self.assertEqual(one.receive(5), b"back!")
-
-    def assert_refused(self, leg: Leg) -> int:
-        """C{-}, one code byte, and the end; returns the code."""
-        verdict = leg.verdict()
-        self.assertEqual((verdict[:1], len(verdict)), (b"-", 2))
-        self.assertEqual(leg.ended(), b"")
-        return verdict[1]
-
-    def assert_error(self, client: Client, code: str, **fields: Any) -> Message:
-        """The client is told of an error, in the documented shape."""
-        error = client.wait_for("error", code=code, **fields)
-        self.assertLessEqual(DOCUMENTED["error"], error.keys())
-        self.assertIn(code, CODES)
-        self.assertIsInstance(error["message"], str)
-        return error
-
-    def assert_alive(self, client: Client) -> None:
-        """The connection still serves."""
-        client.say("heartbeat", timestamp=77)
-        client.wait_for("heartbeat", timestamp=77)
+from .shared import DOCUMENTED, SharedServerTestCase
 
 
 class Signalling(SharedServerTestCase):
@@ -177,7 +50,7 @@ class Signalling(SharedServerTestCase):
 
     def test_wrong_token_in_the_header(self) -> None:
         """A wrong token is HTTP 401, before there is any WebSocket."""
-        for wrong in ("wrong", "", self.token[:-1], self.token + "x", "\x7f"):
+        for wrong in ("wrong", "-", self.token[:-1], self.token + "x", "é"):
             error = self.assertRaises(
                 InvalidStatus, foreign_client.open_websocket, self.control_port, wrong
             )
@@ -449,15 +322,15 @@ class Signalling(SharedServerTestCase):
         self.assertTrue(client.websocket.ping().wait(PATIENCE))
 
     def test_message_that_is_too_large(self) -> None:
-        """64 KiB pass; a byte more ends the connection, with the WebSocket's own code for it."""
+        """A message of 64 KiB passes; a byte more is error too_large and the end."""
         client = self.client()
         empty = json.dumps({"type": "heartbeat", "payload": {"timestamp": 1, "x": ""}})
         client.say_text(empty.replace('""', f'"{"x" * (65536 - len(empty))}"'))
         client.wait_for("heartbeat", timestamp=1)
         with contextlib.suppress(ConnectionClosed):
             client.say_text(empty.replace('""', f'"{"x" * (65537 - len(empty))}"'))
+        self.assert_error(client, "too_large")
         client.wait_until_over()
-        self.assertEqual(client.websocket.close_code, 1009)
 
 
 class RelayPort(SharedServerTestCase):
@@ -643,6 +516,13 @@ class Visits(SharedServerTestCase):
         self.addCleanup(echo.close)
         return echo
 
+    def our_provider(self, name: str, port: int, **keys: str) -> Process:
+        """A daemon that offers an echo service; its name is its own for the whole class."""
+        lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
+        return self.start_client(
+            name, f"[service:echo]\nprotocol = tcp\nlocal_port = {port}\n{lines}"
+        )
+
     def foreign_provider(self, name: str) -> Client:
         """A foreign client that serves an echo."""
         echo = self.echo()
@@ -674,8 +554,8 @@ class Visits(SharedServerTestCase):
 
     def test_foreign_visits_ours(self) -> None:
         """A foreign visitor reaches the service of our daemon, many streams at once."""
-        self.start_provider(self.echo().port)
-        session = self.client("foreign-v").visit("provider", "echo")
+        self.our_provider("ours", self.echo().port)
+        session = self.client("foreign-v").visit("ours", "echo")
         legs = [self.leg(session, number, b"early") for number in range(20)]
         for leg in legs:
             self.assert_echoes(leg)
@@ -692,21 +572,21 @@ class Visits(SharedServerTestCase):
 
     def test_not_allowed(self) -> None:
         """Whom the provider's C{allow} does not name gets an error, and the provider says so."""
-        daemon = self.start_provider(self.echo().port, allow="friend")
+        daemon = self.our_provider("choosy", self.echo().port, allow="friend")
         stranger = self.client("stranger")
-        stranger.say("connect_request", toClientId="provider", serviceId="echo")
+        stranger.say("connect_request", toClientId="choosy", serviceId="echo")
         error = stranger.wait_for("error")
         self.assertIn(error["code"], ("rejected", "forbidden"))
         daemon.wait_for("stranger may not visit echo")
-        session = self.client("friend").visit("provider", "echo")
+        session = self.client("friend").visit("choosy", "echo")
         self.assert_echoes(self.leg(session, 0, b"early"))
 
     def test_service_that_does_not_answer(self) -> None:
         """Where nothing listens a stream ends, and the session serves the next one."""
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             port = reserved.getsockname()[1]
-        daemon = self.start_provider(port)
-        session = self.client("foreign-v").visit("provider", "echo")
+        daemon = self.our_provider("broken", port)
+        session = self.client("foreign-v").visit("broken", "echo")
         self.leg(session, 0).ended()
         daemon.wait_for("echo does not answer")
         with socket.create_server(("127.0.0.1", port)) as listening:
@@ -715,6 +595,14 @@ class Visits(SharedServerTestCase):
             with connection:
                 self.assertEqual(receive_exactly(connection, 5), b"hello")
             leg.ended()
+
+    def test_service_host_that_is_none(self) -> None:
+        """A local_host that can be nobody's name ends each stream at once, and is told."""
+        daemon = self.our_provider("nameless", 1, local_host="a..b")
+        session = self.client("foreign-v").visit("nameless", "echo")
+        self.leg(session, 0).granted().ended()
+        daemon.wait_for("echo does not answer at a..b:1")
+        self.assertNotIn("Traceback", daemon.output)
 
     def test_javascript_visits_ours(self) -> None:
         """Fifty lines of JavaScript visit a service."""
@@ -725,8 +613,8 @@ class Visits(SharedServerTestCase):
             node.append("--experimental-websocket")
         if _prints(node, "typeof WebSocket") != "function":
             needs("node with WebSocket")
-        self.start_provider(self.echo().port)
-        arguments = [self.control_port, self.token, "provider", "echo", "grüezi"]
+        self.our_provider("for-node", self.echo().port)
+        arguments = [self.control_port, self.token, "for-node", "echo", "grüezi"]
         done = subprocess.run(
             [*node, script, *map(str, arguments)],
             capture_output=True,
@@ -739,6 +627,27 @@ class Visits(SharedServerTestCase):
             said["heard"], ["register_response", "heartbeat", "client_list", "create_session"]
         )
         self.assertEqual(said["answer"], "+grüezi")
+
+
+class OtherEndpoints(ProcessTestCase):
+    """Control ports that are no TCP ports."""
+
+    def test_unix_socket(self) -> None:
+        """A control port may be a UNIX socket, as a reverse proxy in front of it likes it."""
+        path = self.folder / "control"
+        server = self.start_server(control=f"unix:{path}")
+        token = (self.folder / "server" / "token").read_text().strip()
+        client = Client(
+            unix_connect(
+                str(path),
+                "ws://localhost/",
+                additional_headers={"Authorization": f"Bearer {token}"},
+                compression=None,
+            )
+        )
+        self.addCleanup(client.abort)
+        self.assertIs(client.register("local")["success"], True)
+        self.assertNotIn("Traceback", server.output)
 
 
 def _prints(node: list[str], expression: str) -> str:

@@ -45,3 +45,12 @@ class ManyStreams(ProcessTestCase):
         for name in daemons:
             self.assertEqual(level[name]["closeWaits"], 0)
             self.assertEqual(level[name]["streams"], 0)
+
+    def test_spare_legs_from_the_start(self) -> None:
+        """The legs that a provider dials as it accepts are taken, though they come first."""
+        _, service = self.start_service("echo")
+        server, provider = self.start_server(), self.start_provider(service)
+        visitor, port = self.start_visitor()
+        self.assertEqual(asyncio.run(at_once(port, 1)), [True])
+        self.settled_level(server=server, provider=provider, visitor=visitor)
+        self.assertNotIn("a spare leg is lost", provider.output)

@@ -1,0 +1,30 @@
+"""The short form of C{python -m tests.soak}."""
+
+from __future__ import annotations
+
+from .churn import open_and_close
+from .processes import ProcessTestCase
+
+COUNT = 2000
+#: Bytes by which a process may grow over so many.
+GROWTH = 8 * 1024 * 1024
+
+
+class Churn(ProcessTestCase):
+    def test_back_at_the_start(self) -> None:
+        """
+        After 2,000 streams, ended in all the ways there are, every daemon holds the sockets,
+        sessions, legs and memory that it held before.
+        """
+        _, service = self.start_service("echo")
+        daemons = {"server": self.start_server(), "provider": self.start_provider(service)}
+        daemons["visitor"], port = self.start_visitor()
+        open_and_close(port, COUNT // 2)
+        level = self.settled_level(**daemons)
+        memory = {name: daemon.memory() for name, daemon in daemons.items()}
+        open_and_close(port, COUNT)
+        self.assert_back_at(level, **daemons)
+        for name, daemon in daemons.items():
+            self.assertEqual(level[name]["closeWaits"], 0)
+            self.assertLess(daemon.memory() - memory[name], GROWTH, name)
+            self.assertNotIn("Traceback", daemon.output)

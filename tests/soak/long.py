@@ -1,0 +1,135 @@
+"""
+The long forms: what only shows after many bytes, many streams or much patience.
+
+They are tests, but not found by trial: C{python -m tests.soak} runs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import ClassVar
+
+from ..integration.churn import open_and_close
+from ..integration.processes import ProcessTestCase, dialled
+from ..integration.services import ask_source, digest, digest_of, take
+from ..integration.test_slow_reader import SlowReaderTestCase
+
+_MIB = 1024 * 1024
+
+
+class Soak(ProcessTestCase):
+    """
+    @cvar results: what was measured: form, figure, value.
+    """
+
+    results: ClassVar[list[tuple[str, str, str]]] = []
+
+    def note(self, figure: str, value: str) -> None:
+        """Keep a result."""
+        form = type(self).__name__
+        self.results.append((form, figure, value))
+        print(f"{form}: {figure}: {value}", flush=True)
+
+
+class Bulk(Soak):
+    """One long stream."""
+
+    SIZE = 20 * 1024 * _MIB
+
+    def test_by_hash(self) -> None:
+        """Every byte of a very long stream arrives, in its place, and none stays in memory."""
+        _, service = self.start_service("source")
+        daemons = [self.start_server(), self.start_provider(service)]
+        visitor, port = self.start_visitor()
+        daemons.append(visitor)
+        with dialled(port) as connection:
+            ask_source(connection, _MIB)
+            take(connection, _MIB)
+        before = [daemon.memory() for daemon in daemons]
+        begin = time.perf_counter()
+        with dialled(port) as connection:
+            ask_source(connection, self.SIZE)
+            self.assertEqual(digest_of(connection), (self.SIZE, digest(self.SIZE)))
+        seconds = time.perf_counter() - begin
+        self.note("GiB equal by hash", f"{self.SIZE / 1024 / _MIB:g}")
+        self.note("seconds, with both hashes", f"{seconds:.0f}")
+        for daemon, then in zip(daemons, before, strict=True):
+            self.note(f"MiB that the {daemon.name} grew", f"{(daemon.memory() - then) / _MIB:.1f}")
+            self.assertLess(daemon.memory() - then, 32 * _MIB, daemon.name)
+
+
+class Churn(Soak):
+    """Many short streams."""
+
+    COUNT = 100_000
+    WARM_UP = 5_000
+
+    def test_back_at_the_start(self) -> None:
+        """After very many streams every daemon holds what it held before."""
+        _, service = self.start_service("echo")
+        daemons = {"server": self.start_server(), "provider": self.start_provider(service)}
+        daemons["visitor"], port = self.start_visitor()
+        open_and_close(port, self.WARM_UP)
+        level = self.settled_level(**daemons)
+        memory = {name: daemon.memory() for name, daemon in daemons.items()}
+        begin = time.perf_counter()
+        open_and_close(port, self.COUNT)
+        seconds = time.perf_counter() - begin
+        self.assert_back_at(level, **daemons)
+        self.note("streams opened and closed", f"{self.COUNT}")
+        self.note("a second, with both ends in Python", f"{self.COUNT / seconds:.0f}")
+        for name, daemon in daemons.items():
+            sockets = daemon.sockets()
+            self.note(f"sockets of the {name}", f"{level[name]['sockets']}, then {sockets}")
+            growth = daemon.memory() - memory[name]
+            self.note(f"MiB that the {name} grew", f"{growth / _MIB:.1f}")
+            self.assertLess(growth, 8 * _MIB, name)
+
+
+class StrictSlowReader(SlowReaderTestCase, Soak):
+    """A stream that is read at 1 KB/s beside one that is read as fast as it comes."""
+
+    FAST = 2 * 1024 * _MIB
+    SLOW = 64 * _MIB
+    TIMES = 5
+    MOST = 1.1
+
+    def test_at_a_kilobyte_a_second(self) -> None:
+        """A stream at 1 KB/s slows another by less than a tenth."""
+        self.transfer(self.FAST)
+        alone, beside = [], []
+        for _ in range(self.TIMES):
+            alone.append(self.transfer(self.FAST))
+            with dialled(self.port) as slow, trickling(slow):
+                ask_source(slow, self.SLOW)
+                beside.append(self.transfer(self.FAST))
+        ratio = min(beside) / min(alone)
+        self.note("GiB for the fast reader, best of five", f"{self.FAST / 1024 / _MIB:g}")
+        self.note("seconds alone", f"{min(alone):.2f}")
+        self.note("seconds beside the slow reader", f"{min(beside):.2f}")
+        self.note("ratio", f"{ratio:.3f}")
+        self.assertLess(ratio, self.MOST, f"alone {alone}, beside a slow one {beside}")
+
+
+@contextlib.contextmanager
+def trickling(connection: socket.socket) -> Iterator[None]:
+    """Read 1 KB a second, in the background."""
+    over = threading.Event()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(1.0) and connection.recv(1024):
+                pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        connection.shutdown(socket.SHUT_RDWR)
+        reader.join()

@@ -1,0 +1,202 @@
+"""Tests of L{relaytun.startup}."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+
+from twisted.application.service import Service
+from twisted.trial.unittest import SynchronousTestCase
+
+from relaytun import startup
+from relaytun.errors import ConfigError, UserError
+from relaytun.startup import Daemon, Options, exit_on_user_error, raise_descriptor_limit
+
+
+class StartupCase(SynchronousTestCase):
+    """A test case that sees what is written on the real stderr."""
+
+    def setUp(self) -> None:
+        self.stderr = io.StringIO()
+        self.patch(sys, "__stderr__", self.stderr)
+        self.limits: list[tuple[int, int]] = []
+        self.patch(resource, "getrlimit", lambda which: (1024, 4096))
+        self.patch(resource, "setrlimit", lambda which, limits: self.limits.append(limits))
+
+
+class Sample(Options):
+    """Options of no program."""
+
+    program = "sample"
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "A file."],
+        ["state-dir", None, None, "A directory."],
+        ["control", None, None, "A port."],
+    ]
+    optFlags = [["open", None, "A flag."]]  # noqa: RUF012
+
+
+class OptionsTests(StartupCase):
+    """The command line."""
+
+    def parsed(self, *arguments: str) -> Sample:
+        """Read a command line."""
+        options = Sample()
+        options.parseOptions(list(arguments))
+        return options
+
+    def test_given(self) -> None:
+        """Only what stands on the command line overrides the file, by configuration key."""
+        self.assertEqual(self.parsed().given(), {})
+        self.assertEqual(
+            self.parsed("--state-dir", "/x", "--open", "--config", "y.ini").given(),
+            {"state_dir": "/x", "open": 1},
+        )
+
+    def test_zero_and_empty(self) -> None:
+        """A port 0 and an empty value are given: they are not taken for nothing."""
+        self.assertEqual(
+            self.parsed("--control", "0", "--state-dir=").given(),
+            {"control": "0", "state_dir": ""},
+        )
+
+    def test_wrong(self) -> None:
+        """A wrong option ends in one line that names the program and where to look."""
+        for arguments, saying in {
+            ("--controll", "1"): "controll",
+            ("--control",): "control",
+            ("extra",): "unexpected argument: extra",
+            ("--open=yes",): "open",
+        }.items():
+            ended = self.assertRaises(SystemExit, self.parsed, *arguments)
+            self.assertIsInstance(ended.code, str)
+            self.assertNotIn("\n", str(ended.code))
+            self.assertTrue(str(ended.code).startswith("sample: "))
+            self.assertTrue(str(ended.code).endswith("(see twistd sample --help)"))
+            self.assertIn(saying, str(ended.code))
+
+
+class ExitTests(StartupCase):
+    """How a mistake of the user ends."""
+
+    def exits(self, error: Exception) -> object:
+        """The exit code of a process in which this is raised."""
+
+        def run() -> None:
+            with exit_on_user_error("sample"):
+                raise error
+
+        return self.assertRaises(SystemExit, run).code
+
+    def test_user_error(self) -> None:
+        """A UserError is a line on stderr and exit code 1."""
+        self.assertEqual(self.exits(UserError("the port is busy")), 1)
+        self.assertEqual(self.stderr.getvalue(), "sample: the port is busy\n")
+
+    def test_config_error(self) -> None:
+        """A ConfigError is a line for each problem and exit code 2."""
+        self.assertEqual(self.exits(ConfigError(["a.ini: [x] y: bad", "a.ini: [z]: worse"])), 2)
+        self.assertEqual(
+            self.stderr.getvalue(), "sample: a.ini: [x] y: bad\nsample: a.ini: [z]: worse\n"
+        )
+
+    def test_others(self) -> None:
+        """What is no mistake of the user is as loud as ever."""
+
+        def run() -> None:
+            with exit_on_user_error("sample"):
+                raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, run)
+        self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_nothing(self) -> None:
+        """When nothing is wrong nothing happens."""
+        with exit_on_user_error("sample"):
+            pass
+        self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_not_the_log(self) -> None:
+        """The line goes to the real stderr, also when twistd has put its log in that place."""
+        log = io.StringIO()
+        self.patch(sys, "stderr", log)
+        self.exits(UserError("x"))
+        self.assertEqual((log.getvalue(), self.stderr.getvalue()), ("", "sample: x\n"))
+
+
+class Fails(Service):
+    """A service that cannot start."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def privilegedStartService(self) -> None:
+        raise self._error
+
+
+class DaemonTests(StartupCase):
+    """The root service."""
+
+    def test_starts(self) -> None:
+        """A daemon starts and stops what is in it, with all the descriptors it may have."""
+        inner = Service()
+        daemon = Daemon("sample", inner)
+        daemon.privilegedStartService()
+        daemon.startService()
+        self.assertTrue(inner.running)
+        daemon.stopService()
+        self.assertFalse(inner.running)
+        self.assertEqual(self.limits, [(4096, 4096)])
+
+    def test_fails_in_the_foreground(self) -> None:
+        """A start that fails ends the process with the line on stderr."""
+        self.patch(startup, "stderr_is_lost", lambda: False)
+        daemon = Daemon("sample", Fails(UserError("the port is busy")))
+        ended = self.assertRaises(SystemExit, daemon.privilegedStartService)
+        self.assertEqual((ended.code, self.stderr.getvalue()), (1, "sample: the port is busy\n"))
+
+    def test_fails_in_the_background(self) -> None:
+        """After daemonizing the sentence is in the exception, which twistd shows the user."""
+        self.patch(startup, "stderr_is_lost", lambda: True)
+        daemon = Daemon("sample", Fails(UserError("the port is busy")))
+        error = self.assertRaises(RuntimeError, daemon.privilegedStartService)
+        self.assertEqual(str(error), "sample: the port is busy")
+        self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_bug(self) -> None:
+        """A bug in a service is no sentence, but as loud as ever."""
+        daemon = Daemon("sample", Fails(ZeroDivisionError()))
+        self.assertRaises(ZeroDivisionError, daemon.privilegedStartService)
+
+
+class SystemTests(StartupCase):
+    """What is asked of the system."""
+
+    def test_stderr_is_lost(self) -> None:
+        """Stderr is lost if it is /dev/null or closed, and not if it is a file."""
+        kept = os.dup(2)
+        self.addCleanup(os.close, kept)
+        self.addCleanup(os.dup2, kept, 2)
+        with open(self.mktemp(), "wb") as stream:
+            os.dup2(stream.fileno(), 2)
+        self.assertFalse(startup.stderr_is_lost())
+        with open(os.devnull, "wb") as stream:
+            os.dup2(stream.fileno(), 2)
+        self.assertTrue(startup.stderr_is_lost())
+        os.close(2)
+        self.assertTrue(startup.stderr_is_lost())
+
+    def test_no_more_descriptors(self) -> None:
+        """A system that gives no more descriptors is no reason not to start."""
+
+        for error in (ValueError("no"), OSError("no")):
+
+            def refuse(
+                which: int, limits: tuple[int, int], error: Exception = error
+            ) -> None:
+                raise error
+
+            self.patch(resource, "setrlimit", refuse)
+            raise_descriptor_limit()
