@@ -34,7 +34,7 @@ async def examine_server(reactor: IReactor, checkup: Checkup, config: ServerConf
     await check("daemon", server.daemon, "state directory")
     await check("descriptors", server.descriptors, "daemon")
     await check("control port", server.control_port, "daemon")
-    await check("login", server.login, "certificate", "token", "control port")
+    await check("login", server.login, "control port")
     await check("relay port", server.relay_port, "daemon")
     if config.public_host is not None:
         await check("public_host", partial(resolved, config.public_host))
@@ -64,13 +64,14 @@ class _Server:
             ) from None
 
     def token(self) -> str:
-        if self._config.open:
-            return "none is needed: the server is open to whoever comes"
         if self._config.token is not None:
             return "in the configuration"
+        path = self._config.state_dir / "token"
+        if not path.exists():
+            raise NotNow("none is kept: an --open server has none, another makes it at its start")
         if not self._read("token").strip():
-            raise UserError(f"{self._config.state_dir / 'token'} is empty: remove it")
-        return f"in {self._config.state_dir / 'token'}"
+            raise UserError(f"{path} is empty: remove it to have a new token made")
+        return f"in {path}"
 
     def daemon(self) -> str:
         try:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import (
     FilteringLogObserver,
@@ -89,18 +89,20 @@ async def first_of(wish: Deferred[T], end: Deferred[Any]) -> T:
 
     @raise Exception: the error that C{end} fires with, or that C{wish} fails with.
     """
-    both: Deferred[Any] = DeferredList(
-        [wish, end], fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True
-    )
-    try:
-        result, index = await both
-    except FirstError as error:
-        error.subFailure.raiseException()
-    if index == 1:
+    over: list[BaseException] = []
+
+    def give_up(error: BaseException) -> BaseException:
+        over.append(error)
         wish.cancel()
-        raise result
-    wished: T = result
-    return wished
+        return error
+
+    end.addCallback(give_up)
+    try:
+        return await wish
+    except CancelledError:
+        if over:
+            raise over[0] from None
+        raise
 
 
 @provider(ILogObserver)

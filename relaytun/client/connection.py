@@ -120,13 +120,17 @@ class ServerConnection(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        if self._running is None:
+        running = self._running
+        if running is None:
             return succeed(None)
+        # Not the Deferred itself: whoever hears of L{finished} is called by it.
+        stopped: Deferred[None] = Deferred(lambda _: running.cancel())
+        running.addBoth(stopped.callback)
         if self.control is not None:
             self.control.close()
         else:
-            self._running.cancel()
-        return self._running.addTimeout(GOOD_BYE, self._reactor, lambda result, timeout: None)
+            running.cancel()
+        return stopped.addTimeout(GOOD_BYE, self._reactor, lambda result, timeout: None)
 
     def when_connected(self) -> Deferred[Control]:
         """@return: fires with the control connection, now or when there is one."""

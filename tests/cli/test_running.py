@@ -40,10 +40,12 @@ class FirstOfTests(SynchronousTestCase):
         self.assertTrue(self.wish.called)
 
     def test_cancelled(self) -> None:
-        """Giving up gives up the wish."""
+        """Giving up gives up the wish, and the end may still be waited for."""
         self.first.cancel()
         self.failureResultOf(self.first, CancelledError)
         self.assertTrue(self.wish.called)
+        self.end.cancel()
+        self.failureResultOf(self.end, CancelledError)
 
 
 class WarningTests(SynchronousTestCase):

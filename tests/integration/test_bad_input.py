@@ -118,30 +118,26 @@ class BadInput(ProcessTestCase):
         nowhere = str(self.folder / "nowhere")
         empty = self.write("empty", "\n")
         file = self.write("file", "x")
-        folder = str(self.folder)
         self.check(
             "relaytun-server",
             [
                 Mistake(["--no-such-option"], ["--no-such-option"]),
-                Mistake(["--control"], ["control"]),
                 Mistake(["argument"], ["argument"]),
                 Mistake(["--open=yes"], ["open"]),
-                Mistake(["--control=x"], ["--control: not a port"]),
-                Mistake(["--control=65536"], ["--control: not a port"]),
-                Mistake(["--relay=-1"], ["--relay: not a port"]),
-                Mistake(["--relay=ftp:1"], ["--relay: not an endpoint"]),
-                Mistake(["--control=ssl:1"], ["--control: the control port speaks TLS by itself"]),
-                Mistake(["--host=a b"], ["--host: not a host"]),
                 Mistake(["--host=192.0.2.1"], ["cannot listen on"]),
-                Mistake(["--public-host=http://a"], ["--public-host: not a host"]),
-                Mistake(["--control=x", "--relay=y"], ["--control: ", "--relay: "]),
+                Mistake(
+                    ["--control=ssl:1", "--relay=65536", "--host=a b", "--token=a b"],
+                    [
+                        "--host: not a host",
+                        "--control: the control port speaks TLS by itself",
+                        "--relay: not a port",
+                        "--token: not a token",
+                    ],
+                ),
                 Mistake(["--control=tcp:x"], ["cannot listen on tcp:x"]),
                 Mistake(["--token="], ["token is empty"]),
-                Mistake(["--token=a b"], ["--token: not a token"]),
                 Mistake(["--open", "--token=x"], ["a token is given as well"]),
                 Mistake([f"--config={nowhere}"], ["cannot read the file: No such file"]),
-                Mistake([f"--config={folder}"], ["cannot read the file: Is a directory"]),
-                Mistake([f"--state-dir={file}"], ["cannot use the state directory"]),
                 Mistake([f"--state-dir={file}/below"], ["cannot use the state directory"]),
                 Mistake(["--state-dir=/proc/none"], ["cannot use the state directory"]),
                 Mistake(text="[server]\ntoken =\n", says=["[server] token: token is empty"]),
@@ -159,9 +155,7 @@ class BadInput(ProcessTestCase):
                 ),
                 Mistake(text="[sever]\nhost = 0\n", says=["did you mean [server]?"]),
                 Mistake(text="[client]\nclient_id = a\n", says=["this is a client file"]),
-                Mistake(text="host = 0\n", says=["comes before any section"]),
                 Mistake(text="[server]\nnonsense\n", says=["not a [section]"]),
-                Mistake(text="[server]\nhost = a\nhost = b\n", says=["is there twice"]),
                 Mistake(text=b"[server]\nhost = \xff\n", says=["is not UTF-8"]),
                 Mistake(
                     text="[server]\nsession_timeout = soon\nmax_clients = 0\n"
@@ -233,12 +227,9 @@ class BadInput(ProcessTestCase):
                 Mistake(["--no-such-option"], ["--no-such-option"]),
                 Mistake(["argument"], ["argument"]),
                 Mistake(["--invite=nonsense"], ["--invite: not an invite"]),
-                Mistake(["--invite=relaytun://t@h:1"], ["--invite: not an invite"]),
-                Mistake(["--invite=relaytun://t@h:1?fp=sha256:1"], ["--invite: not an invite"]),
                 Mistake([f"--invite=relaytun://@h:1?fp={PRINT}"], ["--invite: not an invite"]),
                 Mistake(["--invite="], ["--invite: "]),
                 Mistake([f"--invite={INVITE}", "--client-id=a b"], ["--client-id: not an id"]),
-                Mistake([f"--invite={INVITE}", "--client-id=../a"], ["--client-id: not an id"]),
                 Mistake([f"--invite={INVITE}", f"--state-dir={file}"], ["cannot use the state"]),
                 Mistake(
                     [f"--invite={INVITE}", f"--state-dir={broken_state}"],
@@ -266,21 +257,20 @@ class BadInput(ProcessTestCase):
                 Mistake(
                     text=good + "[service:web]\n", says=["protocol: missing", "local_port: missing"]
                 ),
-                Mistake(text=good + service + "allow =\n", says=["allow: empty"]),
                 Mistake(text=good + service + "mode = link\n", says=["not yet available"]),
-                Mistake(text=good + service + "remote_port = 6000\n", says=["not yet available"]),
-                Mistake(text=good + service + "subdomain = a\n", says=["not yet available"]),
+                Mistake(
+                    text=good + service + "allow =\nremote_port = 6000\nsubdomain = a\n",
+                    says=["remote_port: ", "subdomain: ", "allow: empty"],
+                ),
                 Mistake(
                     text=good + service.replace("tcp", "udp"), says=["udp is not yet available"]
                 ),
-                Mistake(text=good + "transport = ws\n", says=["ws is not yet available"]),
                 Mistake(text=good + "autoreconnect = no\n", says=["did you mean auto_reconnect?"]),
                 Mistake(
                     text=good + "[connect:a]\ntarget = b\nservice = c\nlocal_prot = 1\n",
                     says=["did you mean local_port?", "local_port: missing"],
                 ),
                 Mistake(text='{"client": ', says=["JSON"]),
-                Mistake(text="{}", says=["missing"]),
             ],
         )
 

@@ -9,14 +9,10 @@ import signal
 import socket
 import subprocess
 
-from relaytun.config import format_invite, parse_invite
-
+from .command import CommandTestCase
 from .processes import (
     PATIENCE,
     RELAYTUN,
-    Echo,
-    Process,
-    ProcessTestCase,
     dialled,
     eventually,
     free_port,
@@ -48,68 +44,11 @@ STATUS_KEYS = {
 }
 
 
-class CommandTestCase(ProcessTestCase):
-    """Subcommands that end by themselves, and those that stay."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.echo = Echo()
-        self.addCleanup(self.echo.close)
-
-    def relaytun(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a subcommand to its end; returns exit code, stdout and stderr."""
-        done = subprocess.run(
-            [*RELAYTUN, *arguments],
-            cwd=self.folder,
-            # Nothing of whoever runs the tests is to be found.
-            env={**os.environ, "HOME": str(self.folder), "XDG_STATE_HOME": ""},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        self.assertNotIn("Traceback", done.stderr)
-        return done.returncode, done.stdout, done.stderr
-
-    def fails(self, *arguments: str) -> str:
-        """Run a subcommand that must fail with one line on stderr, which is returned."""
-        code, out, err = self.relaytun(*arguments)
-        self.assertEqual((code, out), (1, ""), err)
-        (line,) = err.splitlines()
-        self.assertTrue(line.startswith("relaytun: "), line)
-        return line
-
-    def connect(self, *options: str, name: str = "connect") -> Process:
-        """Start C{relaytun connect} as client C{guest}."""
-        return self.start(name, *RELAYTUN, "connect", *self.connect_options(*options))
-
-    def connect_options(
-        self, *options: str, target: str = "provider", service: str = "echo", local: str = "0"
-    ) -> tuple[str, ...]:
-        config = self.config("guest", "", client="reconnect_interval = 50ms")
-        wish = f"--target={target}", f"--service={service}", f"--local={local}"
-        return (f"--config={config}", *wish, *options)
-
-    def port_of(self, process: Process) -> int:
-        """The local port, once it is open."""
-        return int(process.wait_for(r"^127\.0\.0\.1:(\d+) leads to provider/echo$")[1])
-
-    def assert_echo(self, port: int) -> None:
-        with dialled(port) as connection:
-            connection.sendall(b"hello")
-            self.assertEqual(receive_exactly(connection, 5), b"hello")
-
-    def altered_invite(self, **changes: str) -> str:
-        """The server's invite with something else in it."""
-        address = parse_invite(self.invite)
-        fields = {name: getattr(address, name) for name in address.__struct_fields__}
-        return format_invite(type(address)(**{**fields, **changes}))
-
-
 class Connect(CommandTestCase):
     """C{relaytun connect}."""
 
     def test_until_interrupted(self) -> None:
-        """It leads to the service until Ctrl-C or SIGTERM, which is exit 0 and the session's end."""
+        """It leads to the service until Ctrl-C or SIGTERM: exit 0, and the session is over."""
         self.start_server()
         self.start_provider(self.echo.port)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -121,7 +60,7 @@ class Connect(CommandTestCase):
                 (session,) = self.status("server")["sessions"]
                 self.assertEqual(session["peer"], "guest to provider")
                 process.signal(number)
-                self.assertEqual(process.wait(), 0)
+                self.assertEqual(process.wait(), 0, process.output)
             self.assertEqual(self.status("server")["sessions"], [])
             self.assertEqual(len(process.lines), 1, process.output)
 
@@ -175,7 +114,7 @@ class Connect(CommandTestCase):
         process = self.connect("--wait")
         process.wait_for("waiting for")
         process.signal(signal.SIGINT)
-        self.assertEqual(process.wait(), 0)
+        self.assertEqual(process.wait(), 0, process.output)
         self.assertEqual(len(process.lines), 1, process.output)
 
     def test_wrong_server(self) -> None:
@@ -220,7 +159,7 @@ class Connect(CommandTestCase):
 
         eventually(echoes, lambda: process.output)
         process.signal(signal.SIGINT)
-        self.assertEqual(process.wait(), 0)
+        self.assertEqual(process.wait(), 0, process.output)
 
     def test_ends_while_the_server_is_away(self) -> None:
         """Ctrl-C ends it in order also while there is no server."""
@@ -231,7 +170,7 @@ class Connect(CommandTestCase):
         server.kill()
         process.wait_for("nothing listens there")
         process.signal(signal.SIGINT)
-        self.assertEqual(process.wait(), 0)
+        self.assertEqual(process.wait(), 0, process.output)
 
     def test_live_line(self) -> None:
         """On a terminal a line shows what is going on; stdout has only the address."""

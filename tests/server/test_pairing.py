@@ -299,6 +299,14 @@ class PairingTests(SynchronousTestCase):
         self.assertEqual(self.come("spare", PROVIDER, 0, spare=True), Wait())
         self.assertEqual(self.come("p1", PROVIDER, 1), Match("v1", "p1"))
 
+    def test_asked_and_given_up(self) -> None:
+        """When the visitor for whom it was asked gave up, the next one there may get a spare."""
+        self.come("v1", VISITOR, 1)
+        self.pairing.asked(1)
+        self.pairing.withdraw("v1")
+        self.come("again", VISITOR, 1)
+        self.assertEqual(self.come("spare", PROVIDER, 0, spare=True), Match("again", "spare"))
+
     def test_serial_once(self) -> None:
         """A spare's serial number is good once, whether the spare waits, was paired or left."""
         self.come("waits", PROVIDER, 0, spare=True)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from relaytun.server.pairing import Match, Wait
-from relaytun.server.sessions import FIRST_CHANNEL_GRACE, Session
+from relaytun.server.sessions import ANSWER_TIMEOUT, FIRST_CHANNEL_GRACE, Session
 from relaytun.wire import messages, preamble
 from relaytun.wire.moods import Mood
 from relaytun.wire.preamble import Preamble, Refusal, Role
@@ -76,12 +76,44 @@ class IdTests(SessionCase):
         for role, key in told.items():
             self.assertEqual(base64.b64decode(key), session.channel_keys[role])
 
-    def test_not_live_before_the_grant(self) -> None:
-        """Legs are welcome from the grant on, not from the offer."""
+    def welcomes(self, session: Session) -> list[Role]:
+        """Whose legs may come."""
+        return [role for role in Role if session.welcomes(role)]
+
+    def test_welcome(self) -> None:
+        """Legs are welcome from the grant on, the provider's, which may overtake it, before."""
         session, _ = self.offered(self.visitor, self.provider)
-        self.assertFalse(session.live)
+        self.assertEqual((session.live, self.welcomes(session)), (False, [Role.PROVIDER]))
         self.provider.says(messages.AcceptSession(session_id=session.id))
-        self.assertTrue(session.live)
+        self.assertEqual((session.live, self.welcomes(session)), (True, list(Role)))
+        Channel(session)
+        self.visitor.peer.connection_lost()
+        self.assertEqual((session.live, self.welcomes(session)), (False, []))
+
+    def test_not_welcome(self) -> None:
+        """After a no, or no answer, no legs are welcome, and one that waited is turned away."""
+        for end in (
+            lambda session: self.provider.says(messages.RejectSession(session_id=session.id)),
+            lambda session: self.clock.advance(ANSWER_TIMEOUT),
+            lambda session: self.sessions.stop(),
+        ):
+            session, _ = self.offered(self.visitor, self.provider)
+            leg = Leg()
+            session.pairing.admit(opening(session, Role.PROVIDER, 0), leg)
+            end(session)
+            self.assertEqual(self.welcomes(session), [])
+            self.assertEqual(leg.refusals, [Refusal.NOT_LIVE])
+            self.provider.inbox.clear()
+
+    def test_leg_before_the_grant(self) -> None:
+        """A provider's leg that overtook its yes is there when the visitor's comes."""
+        session, _ = self.offered(self.visitor, self.provider)
+        early, late = Leg(), Leg()
+        self.assertEqual(session.pairing.admit(opening(session, Role.PROVIDER, 0), early), Wait())
+        self.provider.says(messages.AcceptSession(session_id=session.id))
+        self.assertEqual(
+            session.pairing.admit(opening(session, Role.VISITOR, 0), late), Match(late, early)
+        )
 
     def test_involves(self) -> None:
         """A session is its two clients', and nobody else's."""
