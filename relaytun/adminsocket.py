@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IListeningPort, IReactorUNIX
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineOnlyReceiver
 
 from .errors import UserError
+from .interfaces import IReactor
+from .plane.accept import Acceptor
 
 NAME = "control.sock"
 #: Seconds that a question waits for its answer.
@@ -32,36 +33,53 @@ Commands = Mapping[str, Callable[[], Any]]
 class AdminService(Service):
     """Answers questions as long as it runs."""
 
-    def __init__(self, reactor: IReactorUNIX, directory: Path, commands: Commands) -> None:
+    def __init__(self, reactor: IReactor, directory: Path, commands: Commands) -> None:
         """@param commands: each gives what is to be answered, as JSON values."""
         self._reactor = reactor
         self._directory = directory
-        self._commands = commands
-        self._port: IListeningPort | None = None
+        self._factory = _Factory(commands)
+        self._listening: socket.socket | None = None
+        self._acceptor: Acceptor | None = None
 
     def startService(self) -> None:
+        """@raise UserError: if the socket cannot be made."""
         super().startService()
-        factory = _Factory(self._commands)
-        with contextlib.suppress(FileNotFoundError):  # Of a process that was killed.
-            (self._directory / NAME).unlink()
-        with short_path(self._directory) as path:
-            before = os.umask(0o177)
-            try:
-                self._port = self._reactor.listenUNIX(
-                    path,
-                    factory,  # type: ignore[arg-type]
-                    mode=0o600,
-                )
-            finally:
-                os.umask(before)
+        self._unlink()  # Of a process that was killed.
+        self._listening = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            with short_path(self._directory) as path:
+                self._listening.bind(path)
+                self._listening.listen()
+        except OSError as error:
+            self._listening.close()
+            raise UserError(
+                f"cannot listen on {self._directory / NAME}: {error.strerror or error}; "
+                "name another directory with --state-dir"
+            ) from None
+        finally:
+            os.umask(before)
+        self._acceptor = Acceptor(self._reactor, self._listening, self._accepted)
 
-    async def stopService(self) -> None:
+    def stopService(self) -> None:
         super().stopService()
-        if self._port is not None:
-            port, self._port = self._port, None
-            port.connectionLost(None)  # type: ignore[attr-defined]
-            with contextlib.suppress(FileNotFoundError):
-                (self._directory / NAME).unlink()
+        if self._acceptor is not None and self._listening is not None:
+            self._acceptor.stop()
+            self._listening.close()
+            self._unlink()
+            self._acceptor = self._listening = None
+
+    def _accepted(self, sock: socket.socket, address: Any) -> None:
+        with sock:  # Twisted has a duplicate.
+            self._reactor.adoptStreamConnection(
+                sock.fileno(),
+                socket.AF_UNIX,
+                self._factory,  # type: ignore[arg-type]
+            )
+
+    def _unlink(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._directory / NAME).unlink()
 
 
 class _Question(LineOnlyReceiver):
@@ -77,7 +95,7 @@ class _Question(LineOnlyReceiver):
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             command = self.factory.commands[json.loads(line)["command"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             known = ", ".join(sorted(self.factory.commands))
             return {"error": f"no such command; there are: {known}"}
         try:
@@ -86,7 +104,7 @@ class _Question(LineOnlyReceiver):
             return {"error": str(error)}
 
 
-class _Factory(Factory[_Question]):
+class _Factory(ServerFactory[_Question]):
     protocol = _Question
     noisy = False
 

@@ -6,9 +6,9 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
     IReactorPluggableNameResolver,
+    IReactorSocket,
     IReactorTCP,
     IReactorTime,
-    IReactorUNIX,
 )
 
 
@@ -16,8 +16,8 @@ class IReactor(
     IReactorCore,
     IReactorFDSet,
     IReactorPluggableNameResolver,
+    IReactorSocket,
     IReactorTCP,
     IReactorTime,
-    IReactorUNIX,
 ):
     """What relaytun needs of a reactor: that of any POSIX platform has it."""

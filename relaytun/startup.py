@@ -11,6 +11,7 @@ import contextlib
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,11 @@ class Options(usage.Options):
     def parseArgs(self, *extra: str) -> None:
         if extra:
             raise usage.UsageError(f"unexpected argument: {extra[0]}")
+
+    def postOptions(self) -> None:
+        for name, value in self.items():
+            if value == "" and name != "token":  # About that one the configuration has a word.
+                raise usage.UsageError(f"--{name} is empty: leave it out, or give a value")
 
     def given(self) -> dict[str, str | bool]:
         """The options that stand on the command line, by configuration key."""
@@ -81,6 +87,15 @@ class Daemon(MultiService):
                 raise RuntimeError(f"{self._program}: {error}") from None
             with exit_on_user_error(self._program):
                 raise
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """
+    Have C{reactor} count by a clock that nobody sets.
+
+    Twisted counts by the wall clock: a jump of a day would let every timeout expire, or none.
+    """
+    reactor.seconds = time.monotonic
 
 
 def stderr_is_lost() -> bool:

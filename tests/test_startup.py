@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import resource
 import sys
+import time
 
 from twisted.application.service import Service
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun import startup
+from relaytun.client import tap as client_tap
 from relaytun.errors import ConfigError, UserError
+from relaytun.server import tap as server_tap
 from relaytun.startup import Daemon, Options, exit_on_user_error, raise_descriptor_limit
 
 
@@ -56,11 +61,10 @@ class OptionsTests(StartupCase):
         )
 
     def test_zero_and_empty(self) -> None:
-        """A port 0 and an empty value are given: they are not taken for nothing."""
-        self.assertEqual(
-            self.parsed("--control", "0", "--state-dir=").given(),
-            {"control": "0", "state_dir": ""},
-        )
+        """A port 0 is given; an empty value, as of a variable that is not set, is refused."""
+        self.assertEqual(self.parsed("--control", "0").given(), {"control": "0"})
+        ended = self.assertRaises(SystemExit, self.parsed, "--state-dir=")
+        self.assertIn("--state-dir is empty", str(ended.code))
 
     def test_wrong(self) -> None:
         """A wrong option ends in one line that names the program and where to look."""
@@ -193,10 +197,30 @@ class SystemTests(StartupCase):
 
         for error in (ValueError("no"), OSError("no")):
 
-            def refuse(
-                which: int, limits: tuple[int, int], error: Exception = error
-            ) -> None:
+            def refuse(which: int, limits: tuple[int, int], error: Exception = error) -> None:
                 raise error
 
             self.patch(resource, "setrlimit", refuse)
             raise_descriptor_limit()
+
+
+class TimeTests(SynchronousTestCase):
+    """The clock of the reactor."""
+
+    def test_monotonic(self) -> None:
+        """When somebody sets the wall clock a day ahead no timeout expires, and none is late."""
+        reactor = MemoryReactorClock()
+        startup.use_monotonic_time(reactor)
+        before = reactor.seconds()
+        self.patch(time, "time", lambda: 1e12)
+        self.assertLess(reactor.seconds() - before, 1000)
+
+    def test_daemons(self) -> None:
+        """Both daemons count by that clock."""
+        for tap in (client_tap, server_tap):
+            reactor = MemoryReactorClock()
+            options = tap.Options()
+            with contextlib.suppress(SystemExit):
+                options["config"] = "/nonexistent"
+                tap.makeService(options, reactor)
+            self.assertIs(reactor.seconds, time.monotonic)

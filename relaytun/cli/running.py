@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from ..errors import UserError
+from ..startup import use_monotonic_time
 from ..wire.text import printable
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
         reactor.addSystemEventTrigger("before", "shutdown", shutting_down)
         task.addBoth(ended)
 
+    use_monotonic_time(reactor)
     reactor.callWhenRunning(start)
     reactor.run()
     (result,) = outcome

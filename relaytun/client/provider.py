@@ -187,9 +187,8 @@ class _ProviderSession:
 
     def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         leg = Deferred.fromCoroutine(work)
-        if not leg.called:
-            self._legs.add(leg)
-            leg.addBoth(self._leg_done, leg)
+        self._legs.add(leg)
+        leg.addBoth(self._leg_done, leg)
 
     def _leg_done(self, result: object, leg: Deferred[None]) -> None:
         self._legs.discard(leg)

@@ -258,7 +258,7 @@ class _SignallingFactory(WebSocketClientFactory):
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,
-            openHandshakeTimeout=LOGIN_TIMEOUT,
+            openHandshakeTimeout=0,  # The login has a deadline of its own.
             closeHandshakeTimeout=1,
             serverConnectionDropTimeout=1,
             tcpNoDelay=True,

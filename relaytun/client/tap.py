@@ -44,6 +44,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         reactor.stop()
 
+    startup.use_monotonic_time(reactor)
     with startup.exit_on_user_error(options.program):
         config = load_client(options["config"], options.given())
         return startup.Daemon(options.program, Client(reactor, config, give_up))

@@ -99,13 +99,13 @@ class Acceptor:
     def __init__(
         self,
         reactor: IReactor,
-        port: IListeningPort,
+        port: IListeningPort | socket.socket,
         accepted: Callable[[socket.socket, Any], None],
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """
-        @param port: as an endpoint's C{listen} gives it; it is closed by its own
-            C{stopListening}, after L{stop}.
+        @param port: as an endpoint's C{listen} gives it, or a listening socket; whoever made it
+            closes it, after L{stop}.
         @param accepted: gets each prepared socket and the peer's address (as C{accept(2)} has
             it; a UNIX peer's is an empty string).
         @param has_room: whether one more may be taken; if not, it waits its turn.
@@ -115,8 +115,9 @@ class Acceptor:
         self._has_room = has_room
         self._pause: Any = None
         self._complained = False
-        port.stopReading()  # type: ignore[attr-defined]
-        self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
+        if not isinstance(port, socket.socket):
+            port.stopReading()  # type: ignore[attr-defined]
+        self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[union-attr]
         lengthen_queue(self._listening)
         prepare(self._listening)  # What it has, its connections have from the start.
         self._batch = 1

@@ -122,13 +122,13 @@ class _Side:
         splice = self.splice
         meter = splice.meter
         allowance = meter.limit - meter.forward - meter.backward
-        if allowance <= 0 and self._has_more():
-            meter.exhausted()
+        if allowance <= 0:
+            self._read_at_the_limit()
             return
         carrier = splice.pool.take(self.spliceable)
         self.carrier = carrier
         try:
-            moved = carrier.fill(self.sock, min(allowance, _TURN) or 1)
+            moved = carrier.fill(self.sock, min(allowance, _TURN))
         except BlockingIOError:
             self._release()
         except OSError as error:
@@ -212,9 +212,17 @@ class _Side:
             if error.errno != errno.ENOTCONN:
                 self.splice.cut(Mood.ERRORY)
 
-    def _has_more(self) -> bool:
-        """Whether there are bytes (and not just the end of the stream) to be read."""
+    def _read_at_the_limit(self) -> None:
+        """The end of the stream may still come; a byte may not."""
         try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
+            more = self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
         except OSError:
-            return False
+            self.splice.cut(Mood.ERRORY)
+            return
+        if more:
+            self.splice.meter.exhausted()
+        else:
+            self._pause()
+            self._finish()

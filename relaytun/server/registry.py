@@ -94,6 +94,7 @@ class Registry:
         self._owners = owners
         self._max_clients = max_clients
         self._online: dict[str, Peer] = {}
+        self._passing: set[Peer] = set()
 
     def __len__(self) -> int:
         return len(self._online)
@@ -134,7 +135,8 @@ class Registry:
                 raise Refused(Code.ID_IN_USE, f"{client_id} is registered; choose another clientId")
             if not transient and current.epoch > peer.epoch:
                 raise Refused(Code.ID_IN_USE, f"there is a newer login of {client_id}")
-        elif not transient and len(self._online) >= self._max_clients:
+        crowd = self._passing - {peer} if transient else self._online
+        if current is None and len(crowd) >= self._max_clients:
             raise Refused(
                 Code.SESSION_LIMIT,
                 f"the server has its max_clients = {self._max_clients}; try again later",
@@ -144,12 +146,14 @@ class Registry:
         if owner is None and peer.fingerprint is not None and not guest:
             self._owners.claim(client_id, peer.fingerprint)
         if transient:
+            self._passing.add(peer)
             return client_id, None
         self._online[client_id] = peer
         return client_id, current
 
     def remove(self, peer: Peer) -> None:
         """C{peer} is gone; nothing happens if another has its place."""
+        self._passing.discard(peer)
         if peer.client_id is not None and self._online.get(peer.client_id) is peer:
             del self._online[peer.client_id]
 

@@ -122,7 +122,7 @@ class Relay:
     def _ended(self, session: Session) -> Callable[[Splice, Mood], None]:
         def ended(channel: Splice, mood: Mood) -> None:
             self.open_legs -= 2
-            session.channel_ended(channel)
+            session.channel_ended(channel, mood)
 
         return ended
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -53,6 +54,7 @@ class Session:
 
     @ivar live: whether new legs are welcome.
     @ivar meter: forward is visitor to provider.
+    @ivar moods: how many of its channels ended how.
     """
 
     _log = Logger()
@@ -77,6 +79,7 @@ class Session:
         self.pairing: Pairing[WaitingLeg] = Pairing()
         self.meter = Meter(max_bytes, self._exhausted)
         self.channels: set[RunningChannel] = set()
+        self.moods: Counter[Mood] = Counter()
         self.machine = session_machine(self)
         self._table = table
         self._request_id = request.request_id
@@ -121,9 +124,10 @@ class Session:
         """Two legs have met."""
         self.channels.add(channel)
 
-    def channel_ended(self, channel: RunningChannel) -> None:
+    def channel_ended(self, channel: RunningChannel, mood: Mood) -> None:
         """They have parted."""
         self.channels.discard(channel)
+        self.moods[mood] += 1
         if not self.channels:
             self.machine.channels_gone()
 
@@ -132,6 +136,13 @@ class Session:
     def grant(self) -> None:
         self._stop_waiting()
         self.live = True
+        self._log.info(
+            "session {id}: {visitor} to {provider}/{service} granted",
+            id=self.id,
+            visitor=self.visitor.name,
+            provider=self.provider.name,
+            service=self.service.id,
+        )
         self.visitor.send(
             messages.CreateSession(
                 session_id=self.id,
@@ -169,13 +180,16 @@ class Session:
         else:
             self._tell_refused(mood)
         self._log.info(
-            "session {id}: {visitor} to {provider}/{service} ended {mood}, {bytes} bytes",
+            "session {id}: {visitor} to {provider}/{service} ended {mood}, {bytes} bytes; "
+            "channels: {channels}",
             id=self.id,
             visitor=self.visitor.name,
             provider=self.provider.name,
             service=self.service.id,
             mood=mood.value,
             bytes=self.meter.total,
+            channels=", ".join(f"{count} {mood.value}" for mood, count in self.moods.items())
+            or "none",
         )
 
     def _tell_refused(self, mood: Mood) -> None:
@@ -219,6 +233,8 @@ class Session:
 
 class Sessions:
     """All of them, found by id."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -305,7 +321,10 @@ class Sessions:
             if session.meter.total != moved:
                 self._last_moved[session] = session.meter.total, now
             elif now - since >= self._idle_timeout:
-                session.machine.idle()
+                try:
+                    session.machine.idle()
+                except Exception:  # One that cannot be ended must not keep the others alive.
+                    self._log.failure("session {id} cannot be ended", id=session.id)
 
 
 class RelayAddressOf(Protocol):

@@ -40,6 +40,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
+    startup.use_monotonic_time(reactor)
     with startup.exit_on_user_error(options.program):
         config = load_server(options["config"], options.given())
         return startup.Daemon(options.program, Server(reactor, config))

@@ -143,6 +143,25 @@ class ConnectionTests(SynchronousTestCase):
         control.lose()
         self.assertIn("lost", str(self.successResultOf(connection.finished)))
 
+    def test_first_must_succeed(self) -> None:
+        """Where the first login must succeed, its failure is the end; one may stop it at once."""
+        self.logins = [LoginError("no")]
+        connection = self.connection(first_must_succeed=True)
+        stopped: list[Any] = []
+        connection.finished.addCallback(lambda _: stopped.append(connection.stopService()))
+        connection.startService()
+        self.successResultOf(stopped[0])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first_has_succeeded(self) -> None:
+        """Once it has, every later loss and failure is made good."""
+        connection, control = self.up(first_must_succeed=True)
+        self.logins += [LoginError("no"), FakeControl()]
+        control.lose()
+        self.clock.pump([2.0, 4.0])
+        self.assertIsNotNone(connection.control)
+        self.assertNoResult(connection.finished)
+
     def test_heartbeats(self) -> None:
         """A heartbeat goes out each interval; its echo gives the round trip."""
         connection, control = self.up(heartbeat_interval=15)

@@ -137,11 +137,11 @@ class Channel:
     def cut(self, mood: Mood) -> None:
         """The session ends it; it reports that it has ended, as a splice does."""
         self.moods.append(mood)
-        self.session.channel_ended(self)
+        self.session.channel_ended(self, mood)
 
     def over(self) -> None:
         """Both its ends were done."""
-        self.session.channel_ended(self)
+        self.session.channel_ended(self, Mood.HAPPY)
 
 
 class Leg:
