@@ -39,7 +39,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         for name, value in self.items():
-            if value == "" and name != "token":  # About that one the configuration has a word.
+            if value == "" and name not in ("token", "invite"):  # Those have words of their own.
                 raise usage.UsageError(f"--{name} is empty: leave it out, or give a value")
 
     def given(self) -> dict[str, str | bool]:
