@@ -6,18 +6,21 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 
 from __future__ import annotations
 
+import hmac
+
 from msgspec import UNSET, UnsetType
 from twisted.internet.interfaces import IReactorTime
 
 from ..wire import messages
 from ..wire.messages import Code
-from .peer import Peer, same_token
+from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
 
 
 class Broker:
     """
+    @ivar token: what lets one in; C{None} for an open server.
     @ivar relay_port: the number that clients dial; known once the relay listens.
     """
 
@@ -42,43 +45,39 @@ class Broker:
         )
         self.relay_port = 0
         self.heartbeat_timeout = heartbeat_timeout
-        self._token = token
+        self.token = token
         self._public_host = public_host
-        self._peers: dict[Peer, str] = {}
 
     @property
     def is_open(self) -> bool:
         """Whether it lets in whoever comes."""
-        return self._token is None
+        return self.token is None
 
     def is_token(self, given: str | UnsetType) -> bool:
-        """Whether C{given} lets one in."""
-        if self._token is None:
+        """Whether C{given} lets one in; takes the same time whatever it is."""
+        if self.token is None:
             return True
-        return given is not UNSET and same_token(str(given), self._token)
-
-    def token_text(self, given: str | UnsetType) -> str:
-        """The token as it stands in a login statement."""
-        return self._token or ""
+        if given is UNSET:
+            return False
+        return hmac.compare_digest(str(given).encode("utf-8", "replace"), self.token.encode())
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
         host = self._public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
 
-    def connected(self, peer: Peer, address: str) -> None:
-        """A control connection is open."""
-        self._peers[peer] = address
+    def leave(self, peer: Peer) -> None:
+        """C{peer}'s connection is closed, or it has unregistered; once is enough."""
+        if not peer.gone:
+            peer.gone = True
+            self.registry.remove(peer)
+            self.sessions.client_left(peer)
 
-    def describe(self, peer: Peer) -> str:
-        """The address C{peer} comes from, for the log."""
-        return self._peers.get(peer, "?")
-
-    def left(self, peer: Peer) -> None:
-        """It is closed, or has unregistered."""
-        self._peers.pop(peer, None)
-        self.registry.remove(peer)
-        self.sessions.client_left(peer)
+    def displace(self, peer: Peer) -> None:
+        """A newer login of the same identity has C{peer}'s place."""
+        peer.error(Code.ID_IN_USE, f"a newer login of the same identity took over {peer.name}")
+        self.leave(peer)
+        peer.close()
 
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""

@@ -12,15 +12,12 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
 from ..errors import UserError
 from ..wire.messages import Code
-
-if TYPE_CHECKING:
-    from .peer import Peer
+from .peer import Peer
 
 
 class Refused(Exception):

@@ -1,5 +1,5 @@
 """
-The control port: Autobahn's WebSocket on one side, a L{Peer} on the other.
+The control port: Autobahn's WebSocket on one side, a L{Conversation} on the other.
 
 Limits hold from the first byte: the size of the handshake and of a message, the number of
 fragments, the time until a client is registered, the number of those that are not, messages a
@@ -29,6 +29,7 @@ from ..wire.messages import Code, Message
 from ..wire.proof import CHALLENGE_HEADER, CHALLENGE_SIZE
 from .admission import Admission, Bucket, Place
 from .broker import Broker
+from .conversation import Conversation
 from .peer import Peer
 
 MAX_HANDSHAKE = 16 * 1024
@@ -78,6 +79,7 @@ class SignallingProtocol(WebSocketServerProtocol):
     transport: Any
     accepted: float | None = None
     _peer: Peer | None = None
+    _conversation: Conversation
     _place: Place
     _fragments = 0
     _clogged = False
@@ -126,16 +128,15 @@ class SignallingProtocol(WebSocketServerProtocol):
     def onOpen(self) -> None:
         broker: Broker = self.factory.broker
         self._peer = Peer(
-            broker,
             self._tell,
             self._close,
             epoch=self._epoch,
             challenge=self._challenge,
+            address=self._address(),
             dialled_host=self._dialled_host,
             expects_token=self._expects_token,
-            registered=self._registered,
         )
-        broker.connected(self._peer, self._address())
+        self._conversation = Conversation(broker, self._peer, self._registered)
 
     def onMessageBegin(self, isBinary: bool) -> None:
         self._fragments = 0
@@ -178,7 +179,7 @@ class SignallingProtocol(WebSocketServerProtocol):
             else:
                 peer.error(Code.BAD_MESSAGE, str(error))
         else:
-            peer.received(message)
+            self._conversation.received(message)
 
     def _max_message_size_exceeded(self, *sizes: Any) -> None:
         self.failedByMe = True  # What still comes of the message is thrown away.
@@ -198,7 +199,7 @@ class SignallingProtocol(WebSocketServerProtocol):
                 timer.cancel()
         super().connectionLost(reason)
         if self._peer is not None:
-            self._peer.connection_lost()
+            self.factory.broker.leave(self._peer)
 
     # IPushProducer: the transport tells when the client does not read.
 
@@ -246,7 +247,7 @@ class SignallingProtocol(WebSocketServerProtocol):
 
     def _close(self) -> None:
         if self._peer is not None:
-            self._peer.connection_lost()
+            self.factory.broker.leave(self._peer)
         self.sendClose(1000)
 
     def _drop(self) -> None:

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link.identity import Identity
 from relaytun.server.broker import Broker
+from relaytun.server.conversation import Conversation
 from relaytun.server.peer import Peer
 from relaytun.server.registry import Owners
 from relaytun.server.sessions import Session
@@ -58,22 +59,22 @@ class Connection:
         self.closed = False
         self.registered = 0
         number = next(self._epochs) if epoch is None else epoch
+        self.broker = broker
         self.peer = Peer(
-            broker,
             self.inbox.append,
             self._close,
             epoch=number,
             challenge=number.to_bytes(32, "big"),
+            address="192.0.2.1",
             dialled_host=dialled_host,
             expects_token=expects_token,
-            registered=self._registered,
         )
-        broker.connected(self.peer, "192.0.2.1")
+        self.conversation = Conversation(broker, self.peer, self._registered)
 
     def says(self, message: Message) -> None:
         """The client sends something; it takes the way over the wire."""
         data = messages.encode(message)
-        self.peer.received(messages.decode(data, messages.FROM_CLIENT))
+        self.conversation.received(messages.decode(data, messages.FROM_CLIENT))
 
     def take(self, kind: type[M]) -> M:
         """The one message that came."""
@@ -118,9 +119,13 @@ class Connection:
         return self.take(messages.RegisterResponse)
 
     def _close(self) -> None:
-        """The server closes; the transport tells the peer, as the adapter does."""
+        """The server closes; the transport tells the broker, as the adapter does."""
         self.closed = True
-        self.peer.connection_lost()
+        self.lost()
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self.broker.leave(self.peer)
 
     def _registered(self) -> None:
         self.registered += 1

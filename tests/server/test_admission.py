@@ -163,9 +163,7 @@ class AdmissionTests(SynchronousTestCase):
         st.integers(1, 3),
         st.integers(1, 5),
     )
-    def test_any_order(
-        self, steps: list[tuple[str, int]], per_address: int, in_all: int
-    ) -> None:
+    def test_any_order(self, steps: list[tuple[str, int]], per_address: int, in_all: int) -> None:
         """In any order of coming and going the caps hold, newcomers get in, the oldest leave."""
         places = Admission(per_address, in_all)
         inside: dict[int, int] = {}

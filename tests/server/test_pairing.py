@@ -363,9 +363,7 @@ class PairingTests(SynchronousTestCase):
             both.admit(opening(VISITOR if leg[0] == "v" else PROVIDER, int(leg[1])), leg)
             for leg in order
         ]
-        matches = {
-            (one.visitor, one.provider) for one in outcomes if isinstance(one, Match)
-        }
+        matches = {(one.visitor, one.provider) for one in outcomes if isinstance(one, Match)}
         self.assertEqual(matches, {("v0", "p0"), ("v1", "p1")})
         self.assertEqual(both.clear(), [])
 

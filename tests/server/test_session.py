@@ -110,9 +110,7 @@ class SessionMachineTests(SynchronousTestCase):
                 del driver.done[:]
                 happens(machine, fact)
                 after, done = DIAGRAM.get((state, fact), (state, None))
-                self.assertEqual(
-                    (state, fact, driver.done), (state, fact, [done] if done else [])
-                )
+                self.assertEqual((state, fact, driver.done), (state, fact, [done] if done else []))
                 self.assertEqual((state, fact, state_of(machine, driver)), (state, fact, after))
 
     def test_facts(self) -> None:

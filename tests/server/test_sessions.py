@@ -87,7 +87,7 @@ class IdTests(SessionCase):
         self.provider.says(messages.AcceptSession(session_id=session.id))
         self.assertEqual((session.live, self.welcomes(session)), (True, list(Role)))
         Channel(session)
-        self.visitor.peer.connection_lost()
+        self.visitor.lost()
         self.assertEqual((session.live, self.welcomes(session)), (False, []))
 
     def test_not_welcome(self) -> None:
@@ -120,10 +120,7 @@ class IdTests(SessionCase):
         session = self.session()
         stranger = self.client("s")
         self.assertEqual(
-            [
-                session.involves(client.peer)
-                for client in (self.visitor, self.provider, stranger)
-            ],
+            [session.involves(client.peer) for client in (self.visitor, self.provider, stranger)],
             [True, True, False],
         )
 
@@ -190,9 +187,7 @@ class EndTests(SessionCase):
         self.sessions.start()
         self.sessions.stop()
         self.assertEqual((len(self.sessions), channel.moods), (0, [Mood.SHUTDOWN]))
-        told = [
-            (type(one).__name__, getattr(one, "reason", None)) for one in self.provider.inbox
-        ]
+        told = [(type(one).__name__, getattr(one, "reason", None)) for one in self.provider.inbox]
         self.assertEqual(told, [("SessionClosed", "shutdown")] * 2)
         closed, error = self.visitor.inbox
         assert isinstance(closed, messages.SessionClosed)
@@ -211,7 +206,7 @@ class DrainingTests(SessionCase):
         """Channels that run go on until they are done; then the session ends."""
         session = self.session()
         channels = [Channel(session), Channel(session)]
-        self.visitor.peer.connection_lost()
+        self.visitor.lost()
         self.assertEqual([channel.moods for channel in channels], [[], []])
         self.assertEqual(self.provider.inbox, [])
         session.meter.forward = 5
@@ -229,7 +224,7 @@ class DrainingTests(SessionCase):
         legs = [Leg(), Leg()]
         session.pairing.admit(opening(session, Role.VISITOR, 5), legs[0])
         session.pairing.admit(opening(session, Role.PROVIDER, 6), legs[1])
-        self.visitor.peer.connection_lost()
+        self.visitor.lost()
         self.assertFalse(session.live)
         self.assertEqual([leg.refusals for leg in legs], [[Refusal.NOT_LIVE]] * 2)
 
@@ -237,8 +232,8 @@ class DrainingTests(SessionCase):
         """That the other client leaves as well changes nothing for the channels."""
         session = self.session()
         channel = Channel(session)
-        self.visitor.peer.connection_lost()
-        self.provider.peer.connection_lost()
+        self.visitor.lost()
+        self.provider.lost()
         self.assertEqual(channel.moods, [])
         channel.over()
         self.assertEqual(len(self.sessions), 0)
@@ -247,7 +242,7 @@ class DrainingTests(SessionCase):
         """The client that is still there may close it, which cuts its channels."""
         session = self.session()
         channel = Channel(session)
-        self.visitor.peer.connection_lost()
+        self.visitor.lost()
         self.provider.says(messages.CloseSession(session_id=session.id))
         self.assertEqual(channel.moods, [Mood.HAPPY])
         self.assertEqual(self.provider.take(messages.SessionClosed).reason, "happy")
@@ -256,7 +251,7 @@ class DrainingTests(SessionCase):
         """A client that comes back has no part in the session of its old connection."""
         session = self.session()
         channel = Channel(session)
-        self.visitor.peer.connection_lost()
+        self.visitor.lost()
         again = self.client("v")
         again.says(messages.CloseSession(session_id=session.id))
         self.assertEqual(channel.moods, [])
@@ -268,7 +263,7 @@ class DrainingTests(SessionCase):
             self.begin()
             session = self.session()
             channel = Channel(session)
-            self.visitor.peer.connection_lost()
+            self.visitor.lost()
             getattr(session.machine, fact)()
             self.assertEqual([mood.value for mood in channel.moods], [reason])
             self.assertEqual(self.provider.take(messages.SessionClosed).reason, reason)

@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.server.peer}."""
+"""Tests of L{relaytun.server.conversation} and L{relaytun.server.peer}."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 from twisted.logger import capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.server.peer import same_token
 from relaytun.wire import messages
 
 from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp
@@ -73,7 +71,7 @@ class RegisterTests(BrokerCase):
             self.assertEqual(connection.register(again, [tcp("web"), tcp("dns")]).assigned_id, "a")
             self.assertEqual(list(connection.peer.services), ["web", "dns"])
             self.assertEqual(list(self.broker.registry), [connection.peer])
-            connection.peer.connection_lost()
+            connection.lost()
             self.assertEqual(len(self.broker.registry), 0)
 
     def test_identity_again(self) -> None:
@@ -131,7 +129,7 @@ class RegisterTests(BrokerCase):
         self.assertEqual(old.error(), "id_in_use")
         self.assertTrue(old.closed)
         self.assertIs(self.broker.registry.find("a"), new.peer)
-        old.peer.connection_lost()
+        old.lost()
         self.assertIs(self.broker.registry.find("a"), new.peer)
 
     def test_late_login(self) -> None:
@@ -213,16 +211,14 @@ class ProofTests(BrokerCase):
     def test_damaged(self, proof: bytes, place: int, change: int) -> None:
         """No damage to certificate or proof lets anybody in as Ann, or raises an exception."""
         connection = self.connect()
-        response = connection.register(
-            "a", identity=ANN, proof=base64.b64encode(proof).decode()
-        )
+        response = connection.register("a", identity=ANN, proof=base64.b64encode(proof).decode())
         self.assertEqual(response.error, "unauthorized")
         damaged = bytearray(ANN.der)
         damaged[place % len(damaged)] ^= change
         connection = self.connect()
         connection.register("", identity=ANN, certificate=base64.b64encode(damaged).decode())
         self.assertNotEqual(connection.peer.fingerprint, ANN.fingerprint)
-        connection.peer.connection_lost()
+        connection.lost()
 
 
 class TokenTests(BrokerCase):
@@ -319,10 +315,9 @@ class ConversationTests(BrokerCase):
     def test_connection_lost(self) -> None:
         """A client whose connection breaks is gone; that it breaks twice is no matter."""
         connection = self.client("a")
-        connection.peer.connection_lost()
-        connection.peer.connection_lost()
+        connection.lost()
+        connection.lost()
         self.assertEqual(len(self.broker.registry), 0)
-        self.assertEqual(self.broker.describe(connection.peer), "?")
         connection.peer.send(messages.Heartbeat())
         self.assertEqual(connection.inbox, [])
 
@@ -374,13 +369,3 @@ class ConversationTests(BrokerCase):
     def test_name(self) -> None:
         """A connection without a name has a word for the log."""
         self.assertEqual(self.connect().peer.name, "(not registered)")
-
-
-class SameTokenTests(SynchronousTestCase):
-    """Comparing tokens."""
-
-    @given(st.text(st.characters()), st.text())
-    def test_equal(self, given_text: str, token: str) -> None:
-        """Tokens are the same if they are equal; no text is an error."""
-        self.assertEqual(same_token(given_text, token), given_text == token)
-        self.assertTrue(same_token(token, token))
