@@ -34,10 +34,13 @@ class AdminService(Service):
     """Answers questions as long as it runs."""
 
     def __init__(self, reactor: IReactor, directory: Path, commands: Commands) -> None:
-        """@param commands: each gives what is to be answered, as JSON values."""
+        """
+        @param commands: each gives what is to be answered, as JSON values; C{ping} is always
+            there.
+        """
         self._reactor = reactor
         self._directory = directory
-        self._factory = _Factory(commands)
+        self._factory = _Factory({"ping": lambda: "pong", **commands})
         self._listening: socket.socket | None = None
         self._acceptor: Acceptor | None = None
 

@@ -115,7 +115,7 @@ class AdminServiceTests(TestCase):
         """A command that there is not is told, with those that there are."""
         self.assertEqual(
             await self.error(ask, self.folder, "frobnicate"),
-            "no such command; there are: fail, stats, status",
+            "no such command; there are: fail, ping, stats, status",
         )
 
     async def test_refused(self) -> None:

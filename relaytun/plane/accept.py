@@ -28,7 +28,7 @@ from ..interfaces import IReactor
 BREATHER = 0.2
 #: Connections that may wait in the kernel's queue; Twisted asks for 50, too few for a burst.
 QUEUE = 1024
-_AT_ONCE = 64
+AT_ONCE = 64
 #: For SO_LINGER: what close does to bytes on their way.
 _RESET = struct.pack("ii", 1, 0)
 _IN_ORDER = struct.pack("ii", 0, 0)
@@ -57,10 +57,15 @@ def break_when_killed(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
-def close_in_order(sock: socket.socket) -> None:
-    """Close it after its last byte: the other end sees the end of the data."""
+def end_in_order(sock: socket.socket) -> None:
+    """From now on whatever closes it sends its last byte first."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _IN_ORDER)
+
+
+def close_in_order(sock: socket.socket) -> None:
+    """Close it after its last byte: the other end sees the end of the data."""
+    end_in_order(sock)
     sock.close()
 
 
@@ -102,6 +107,7 @@ class Acceptor:
         port: IListeningPort | socket.socket,
         accepted: Callable[[socket.socket, Any], None],
         has_room: Callable[[], bool] = lambda: True,
+        at_once: int = AT_ONCE,
     ) -> None:
         """
         @param port: as an endpoint's C{listen} gives it, or a listening socket; whoever made it
@@ -109,6 +115,8 @@ class Acceptor:
         @param accepted: gets each prepared socket and the peer's address (as C{accept(2)} has
             it; a UNIX peer's is an empty string).
         @param has_room: whether one more may be taken; if not, it waits its turn.
+        @param at_once: the most that are taken in one turn of the reactor.  What they ask for is
+            done in the next ones, so this is what paces a burst.
         """
         self._reactor = reactor
         self._accepted = accepted
@@ -120,6 +128,7 @@ class Acceptor:
         self._listening = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[union-attr]
         lengthen_queue(self._listening)
         prepare(self._listening)  # What it has, its connections have from the start.
+        self._at_once = at_once
         self._batch = 1
         reactor.addReader(self)
 
@@ -155,9 +164,13 @@ class Acceptor:
                     return
                 continue  # The peer was gone before it was accepted.
             self._complained = False
-            sock.setblocking(False)
-            self._accepted(sock, address)
-        self._batch = min(_AT_ONCE, self._batch * 2)
+            try:
+                sock.setblocking(False)
+                self._accepted(sock, address)
+            except Exception:  # One connection that goes wrong must not cost all later ones.
+                self._log.failure("a connection was dropped")
+                sock.close()
+        self._batch = min(self._at_once, self._batch * 2)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor's word for a listening socket that died; there is nothing to be done."""

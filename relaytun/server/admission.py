@@ -15,7 +15,7 @@ from functools import lru_cache
 
 #: Places for strangers from one address, and in all.
 PER_ADDRESS = 256
-IN_ALL = 2048
+IN_ALL = 1024
 
 
 @lru_cache(4096)

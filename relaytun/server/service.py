@@ -3,8 +3,8 @@ The server as a tree of services::
 
     Server
     |-- AdminService      control.sock: status
-    |-- _ControlPort      WebSocket signalling, TLS and plain
-    `-- _RelayPort        legs
+    |-- ListeningPort     control: WebSocket signalling, TLS and plain
+    `-- ListeningPort     relay: legs
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -17,29 +17,23 @@ import socket
 import time
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerAddress, ServerConfig, format_invite
-from ..endpoints import server_endpoint
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..link.identity import Identity, der, fingerprint
-from ..plane.accept import Acceptor, lengthen_queue
 from ..plane.carriers import CarrierPool
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
 from .admission import IN_ALL, Admission
 from .broker import Broker
 from .firstbyte import ControlFactory
+from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
@@ -84,8 +78,20 @@ class Server(MultiService):
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
         control = ControlFactory(self._reactor, signalling, admission, self._tls, config.plaintext)
-        self._relay_port = _RelayPort(self._reactor, config.relay, config.host, self._relay)
-        self._control_port = _Port(self._reactor, config.control, config.host, control)
+        self._relay_port = ListeningPort(
+            self._reactor,
+            config.relay,
+            config.host,
+            self._relay.accepted,
+            has_room=self._relay.has_room,
+        )
+        self._control_port = ListeningPort(
+            self._reactor,
+            config.control,
+            config.host,
+            hand_to_twisted(self._reactor, control),
+            at_once=LOGINS_AT_ONCE,
+        )
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
         for child in (admin, self._relay_port, self._control_port):
             child.setServiceParent(self)
@@ -192,79 +198,6 @@ class Server(MultiService):
                 token=self._token,
                 fingerprint=self._fingerprint,
             )
-        )
-
-
-class _Port(Service):
-    """A listening port that is busy at once or not at all."""
-
-    _listening: IListeningPort | None = None
-
-    def __init__(
-        self, reactor: IReactor, description: str, host: str, factory: Factory[Any]
-    ) -> None:
-        self._reactor = reactor
-        self._factory = factory
-        try:
-            self.description = server_endpoint(description, host)
-            self._endpoint = serverFromString(reactor, self.description)
-        except ValueError as error:
-            raise UserError(f"cannot listen on {description}: {error}") from None
-
-    @property
-    def number(self) -> int:
-        """The port number, 0 where there are none."""
-        return getattr(self._listening.getHost(), "port", 0) if self._listening else 0
-
-    @property
-    def address(self) -> dict[str, Any]:
-        """Where it listens; empty and 0 for what is no TCP port."""
-        host = getattr(self._listening.getHost(), "host", "") if self._listening else ""
-        return {"host": host, "port": self.number}
-
-    def privilegedStartService(self) -> None:
-        """@raise UserError: if the port cannot be had."""
-        failures: list[Failure] = []
-        listening: Deferred[IListeningPort] = self._endpoint.listen(self._factory)
-        listening.addCallbacks(self._listens, failures.append)
-        if failures:  # Endpoints of this machine know at once.
-            self._failed(failures[0].value)
-
-    def stopService(self) -> Deferred[Any] | None:
-        super().stopService()
-        if self._listening is None:
-            return None
-        stopped: Deferred[Any] | None = self._listening.stopListening()
-        return stopped
-
-    def _listens(self, listening: IListeningPort) -> None:
-        self._listening = listening
-        lengthen_queue(listening)
-
-    def _failed(self, error: BaseException | None) -> None:
-        why = error.socketError if isinstance(error, CannotListenError) else error
-        why = getattr(why, "strerror", None) or why
-        raise UserError(f"cannot listen on {self.description}: {why}")
-
-
-class _RelayPort(_Port):
-    """The relay port: its connections are taken as bare sockets."""
-
-    _acceptor: Acceptor | None = None
-
-    def __init__(self, reactor: IReactor, description: str, host: str, relay: Relay) -> None:
-        super().__init__(reactor, description, host, Factory())
-        self._relay = relay
-
-    def stopService(self) -> Deferred[Any] | None:
-        if self._acceptor is not None:
-            self._acceptor.stop()
-        return super().stopService()
-
-    def _listens(self, listening: IListeningPort) -> None:
-        super()._listens(listening)
-        self._acceptor = Acceptor(
-            self._reactor, listening, self._relay.accepted, self._relay.has_room
         )
 
 

@@ -117,3 +117,24 @@ class AcceptorTests(TestCase):
         acceptor.doRead()
         acceptor.stop()
         self.assertEqual(acceptor.fileno(), -1)
+
+    async def test_a_connection_that_goes_wrong(self) -> None:
+        """An error about one connection is logged, and the next ones are taken."""
+        acceptor = self.acceptor()
+        take = acceptor._accepted
+        outcomes = [ValueError("about this one")]
+
+        def once(sock: socket.socket, address: Any) -> None:
+            if outcomes:
+                raise outcomes.pop()
+            take(sock, address)
+
+        acceptor._accepted = once
+        first = self.dial()
+        await until(lambda: not outcomes)
+        first.settimeout(10)
+        with self.assertRaises(ConnectionResetError):
+            first.recv(1)
+        self.dial()
+        await until(lambda: self.accepted)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

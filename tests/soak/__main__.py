@@ -1,7 +1,7 @@
 """
 C{python -m tests.soak}: the long forms, and their results in C{docs/soak.rst}.
 
-With names as arguments (C{Bulk}, C{Churn}, C{StrictSlowReader}) only those run, and the page is
+With names as arguments (C{Bulk}, C{HerdComesBack}...) only those run, and the page is
 left as it is.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import twisted
 
-from .long import Bulk, Churn, Soak, StrictSlowReader
+from .long import Bulk, Churn, HerdComesBack, Soak, StrictSlowReader
 
-FORMS: list[type[Soak]] = [Bulk, Churn, StrictSlowReader]
+FORMS: list[type[Soak]] = [Bulk, Churn, StrictSlowReader, HerdComesBack]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
 Soak results
@@ -51,8 +51,7 @@ def page(successful: bool) -> str:
         outcome="all forms passed" if successful else "a form failed",
     )
     rows = (
-        f"   * - {form}\n     - {figure}\n     - {value}\n"
-        for form, figure, value in Soak.results
+        f"   * - {form}\n     - {figure}\n     - {value}\n" for form, figure, value in Soak.results
     )
     return head + "".join(rows)
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
+from relaytun.adminsocket import ask
+
 from ..integration.churn import open_and_close
-from ..integration.processes import ProcessTestCase, dialled
+from ..integration.processes import ProcessTestCase, dialled, free_port
 from ..integration.services import ask_source, digest, digest_of, take
 from ..integration.test_slow_reader import SlowReaderTestCase
 
@@ -133,3 +137,43 @@ def trickling(connection: socket.socket) -> Iterator[None]:
         over.set()
         connection.shutdown(socket.SHUT_RDWR)
         reader.join()
+
+
+class HerdComesBack(Soak):
+    """Ten thousand clients, and a server that is killed."""
+
+    COUNT = 10_000
+    #: What is promised: seconds until all are back, and until the server answers meanwhile.
+    BACK = 60.0
+    LAG = 0.5
+
+    def test_all_back(self) -> None:
+        """After a kill -9 all clients are registered again in time, and the server stays awake."""
+        limits = f"max_clients = {2 * self.COUNT}"
+        port = str(free_port())
+        server = self.start_server(control=port, config=limits)
+        token = (self.folder / "server" / "token").read_text().strip()
+        herd = self.start(
+            "herd", sys.executable, "-m", "tests.soak.herd", port, token, str(self.COUNT),
+            PYTHONPATH=str(Path(__file__).parents[2]),
+        )  # fmt: skip
+        first = herd.wait_for(r"all up ([\d.]+)", patience=300)
+        self.note(f"seconds until {self.COUNT:,} clients are registered", first[1])
+        self.note("server memory for each, KiB", f"{server.memory() / 1024 / self.COUNT:.1f}")
+        server.kill()
+        herd.wait_for("all down", patience=60)
+        said = len(herd.lines)
+        self.start_server(control=port, config=limits)
+        lags: list[float] = []
+        back = None
+        while back is None:
+            begin = time.perf_counter()
+            ask(self.folder / "server", "ping")
+            lags.append(time.perf_counter() - begin)
+            with contextlib.suppress(AssertionError):
+                back = float(herd.wait_for(r"all up ([\d.]+)", after=said, patience=0.1)[1])
+            self.assertLess(len(lags), 3000, "they do not come back")
+        self.note("seconds until all are back after a kill", f"{back:.1f}")
+        self.note("longest wait for an answer meanwhile, seconds", f"{max(lags):.2f}")
+        self.assertLess(back, self.BACK)
+        self.assertLess(max(lags), self.LAG)

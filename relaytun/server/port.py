@@ -1,0 +1,111 @@
+"""
+A listening port of the server: its endpoint is Twisted's, its connections are taken by an
+L{Acceptor}.
+
+The control port hands them back to Twisted, for TLS and WebSockets; the relay port keeps them as
+bare sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from ..endpoints import server_endpoint
+from ..errors import UserError
+from ..interfaces import IReactor
+from ..plane.accept import Acceptor, end_in_order
+
+#: Logins taken in one turn of the reactor; each costs about a millisecond until it is registered.
+LOGINS_AT_ONCE = 16
+
+
+class ListeningPort(Service):
+    """A port that can be had at once or not at all."""
+
+    _listening: IListeningPort | None = None
+    _acceptor: Acceptor | None = None
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        description: str,
+        host: str,
+        accepted: Callable[[socket.socket, Any], None],
+        **acceptor: Any,
+    ) -> None:
+        """
+        @param description: a port number, or an endpoint description.
+        @param host: the address to listen on, for a port number.
+        @param accepted, acceptor: as for L{Acceptor}.
+        @raise UserError: if the description is none.
+        """
+        self._reactor = reactor
+        self._accepted = accepted
+        self._options = acceptor
+        try:
+            self.description = server_endpoint(description, host)
+            self._endpoint = serverFromString(reactor, self.description)
+        except ValueError as error:
+            raise UserError(f"cannot listen on {description}: {error}") from None
+
+    @property
+    def number(self) -> int:
+        """The port number, 0 where there are none."""
+        return getattr(self._listening.getHost(), "port", 0) if self._listening else 0
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where it listens; empty and 0 for what is no TCP port."""
+        host = getattr(self._listening.getHost(), "host", "") if self._listening else ""
+        return {"host": host, "port": self.number}
+
+    def privilegedStartService(self) -> None:
+        """@raise UserError: if the port cannot be had."""
+        failures: list[Failure] = []
+        listening: Deferred[IListeningPort] = self._endpoint.listen(Factory())
+        listening.addCallbacks(self._listens, failures.append)
+        if failures:  # Endpoints of this machine know at once.
+            self._failed(failures[0].value)
+
+    def stopService(self) -> Deferred[Any] | None:
+        super().stopService()
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        if self._listening is None:
+            return None
+        stopped: Deferred[Any] | None = self._listening.stopListening()
+        return stopped
+
+    def _listens(self, listening: IListeningPort) -> None:
+        self._listening = listening
+        self._acceptor = Acceptor(self._reactor, listening, self._accepted, **self._options)
+
+    def _failed(self, error: BaseException | None) -> None:
+        why = error.socketError if isinstance(error, CannotListenError) else error
+        why = getattr(why, "strerror", None) or why
+        raise UserError(f"cannot listen on {self.description}: {why}")
+
+
+def hand_to_twisted(
+    reactor: IReactor, factory: Factory[Any]
+) -> Callable[[socket.socket, Any], None]:
+    """@return: for an L{Acceptor}: makes each connection one of C{factory}'s protocols."""
+
+    def accepted(sock: socket.socket, address: Any) -> None:
+        end_in_order(sock)
+        # Twisted has a duplicate.  It asks who the peer is, which fails if that has gone already.
+        with sock, contextlib.suppress(OSError):
+            reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)  # type: ignore[arg-type]
+
+    return accepted
