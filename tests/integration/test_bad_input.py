@@ -293,7 +293,14 @@ class BadInput(ProcessTestCase):
                 *command,
             ]
         done = subprocess.run(
-            command, cwd="/", capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            # That user may not write down what was covered, either.
+            env={name: value for name, value in os.environ.items() if "COVERAGE" not in name},
         )
         if "ermission denied" in done.stderr and "secret.ini" not in done.stderr:
             self.skipTest("another user cannot run this Python")
