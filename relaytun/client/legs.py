@@ -8,8 +8,10 @@ need no round trip of their own; after it the socket is for splicing.
 from __future__ import annotations
 
 import base64
+import itertools
 import secrets
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +46,7 @@ class ClientSession:
     @ivar meter: of its streams; forward is from the visitor's program to the service.
     @ivar streams: those that run.
     @ivar live: whether new legs may be dialled.
+    @ivar channels: the numbers of a visitor's next ones.
     """
 
     id: str
@@ -56,6 +59,7 @@ class ClientSession:
     meter: Meter = field(default_factory=Meter)
     streams: set[Any] = field(default_factory=set)
     live: bool = True
+    channels: Iterator[int] = field(default_factory=itertools.count)
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""

@@ -8,7 +8,6 @@ turns out to be over costs the program nothing but the time for a new one.
 
 from __future__ import annotations
 
-import itertools
 import socket
 import time
 from typing import Any, NoReturn
@@ -70,7 +69,6 @@ class Visitor:
         self._current: ClientSession | None = None
         self._asking: Deferred[ClientSession] | None = None
         self._waiting: list[Deferred[ClientSession]] = []
-        self._channels = itertools.count()
         self._past = Meter()
         self._complained: str | None = None
         connection.add_listener(self)
@@ -148,7 +146,6 @@ class Visitor:
         )
         self.sessions[session.id] = session
         self._current = session
-        self._channels = itertools.count()
         self._complained = None
         return session
 
@@ -171,7 +168,7 @@ class Visitor:
                 session = await self.session().addTimeout(OUTAGE, self.reactor)
             relay = session.relay
             dialled = await self.dialer.dial(relay.host, relay.port)
-            leg = Leg(self.reactor, dialled, session.preamble(next(self._channels)))
+            leg = Leg(self.reactor, dialled, session.preamble(next(session.channels)))
             first = _FirstFlight(self.reactor, local, leg, flight)
             try:
                 leg.verdict.addTimeout(VERDICT_TIMEOUT, self.reactor, _no_verdict)
