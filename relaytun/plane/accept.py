@@ -35,18 +35,21 @@ _IN_ORDER = struct.pack("ii", 0, 0)
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-def prepare(sock: socket.socket) -> None:
+def prepare(sock: socket.socket, probed: bool = True) -> None:
     """
     The options that every stream socket of ours has: non-blocking, no delay for small writes,
     L{break_when_killed}, and keep-alives that find a dead peer in about 75 s where nothing else
     would.
+
+    @param probed: whether it is to have the keep-alives.
     """
     sock.setblocking(False)
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     break_when_killed(sock)
-    keep_alive(sock, 30, 15, 3)
+    if probed:
+        keep_alive(sock, 30, 15, 3)
 
 
 def break_when_killed(sock: socket.socket) -> None:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
-from .accept import break_when_killed, prepare
+from .accept import prepare
 
 #: Seconds for one connection to be made.
 TIMEOUT = 10.0
@@ -109,12 +109,7 @@ def is_literal(host: str) -> bool:
 
 def prepare_dialled(sock: socket.socket, address: str) -> None:
     """As L{prepare}; but a peer on this machine cannot vanish unnoticed, so is not probed."""
-    if address.startswith("127.") or address == "::1":
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        break_when_killed(sock)
-    else:
-        prepare(sock)
+    prepare(sock, probed=not (address.startswith("127.") or address == "::1"))
 
 
 def _connect_error(code: int) -> ConnectError:
