@@ -1,0 +1,274 @@
+"""
+A channel of a link: TLS on its socket, and frames inside.
+
+TLS runs on the socket itself, without a buffer of our own in between.  What is to be sent is
+gathered during a turn of the reactor and written at its end, small frames together.  A channel
+whose other side is silent for too long is lost; so is one that ends in whatever way, because no
+end of a channel is ever the end of a stream.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import Protocol
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+from ..wire import frames
+from ..wire.errors import WireError
+from ..wire.frames import Frame, Kind, Reader
+from .handshake import HandshakeError, explain
+
+#: Seconds for the handshake.
+HANDSHAKE_TIMEOUT = 10.0
+#: Seconds between two PINGs, and of silence after which the channel is lost.
+PING_INTERVAL = 5.0
+DEAD_AFTER = 15.0
+#: Bytes that may wait to be written before streams have to wait.
+ENOUGH = 256 * 1024
+#: The most plaintext of a TLS record (RFC 8446, section 5.1).
+_RECORD = 16 * 1024
+#: The most that one channel reads before it hands on.
+_TURN = 128 * 1024
+#: One for all: what is read is handed on, or copied, before the next channel reads.
+_BUFFER = memoryview(bytearray(_TURN))
+
+
+class Owner(Protocol):
+    """Whom a channel tells."""
+
+    def received(self, channel: Channel, frame: Frame) -> None:
+        """A frame came; its payload is valid during the call."""
+
+    def drained(self, channel: Channel) -> None:
+        """It has room again."""
+
+    def lost(self, channel: Channel, why: str) -> None:
+        """It is over; called once, unless it was closed by us."""
+
+
+@implementer(IReadWriteDescriptor)
+class Channel:
+    """
+    @ivar secured: fires with C{None} when TLS is up and the other side is who it should be, or
+        fails with L{HandshakeError}.
+    @ivar slot: which of its link's channels it is.
+    @ivar generation: which one of those that had the slot.
+    @ivar ready: it carries streams.
+    @ivar rtt: seconds, of the last PING.
+    @ivar waiting: for the link: who wants to send.
+    """
+
+    def __init__(self, reactor: IReactor, sock: socket.socket, tls: SSL.Connection) -> None:
+        """@param tls: on C{sock}, non-blocking, before its handshake."""
+        self.owner: Owner | None = None
+        self.slot = 0
+        self.generation = 0
+        self.ready = False
+        self.rtt: float | None = None
+        self.waiting: deque[object] = deque()
+        self.secured: Deferred[None] = Deferred(lambda _: self.close())
+        self.open = True
+        self.tls = tls
+        self._reactor = reactor
+        self._sock = sock
+        self._reader = Reader()
+        self._shaking = True
+        self._queue: deque[memoryview | bytes] = deque()
+        self._queued = 0
+        self._blocked = False
+        self._flush: IDelayedCall | None = None
+        self._heard = reactor.seconds()
+        self._pinged = 0.0
+        self._beat = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
+        reactor.addReader(self)
+
+    def start(self) -> None:
+        """Begin the handshake."""
+        self._shake()
+
+    @property
+    def room(self) -> bool:
+        """Whether streams may send."""
+        return self._queued < ENOUGH and self.open
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether TLS is not up yet."""
+        return self._shaking
+
+    def send(self, frame: memoryview | bytes) -> None:
+        """Write a frame at the end of this turn; the caller looks at C{room} before large ones."""
+        if not self.open:
+            return
+        self._queue.append(frame)
+        self._queued += len(frame)
+        if self._flush is None and not self._blocked:
+            self._flush = self._reactor.callLater(0, self._turn_over)
+
+    def flush(self) -> None:
+        """Write what waits to be written, as far as it goes."""
+        queue = self._queue
+        while queue and self.open:
+            frame = queue[0]
+            if len(queue) > 1 and len(frame) < _RECORD:
+                frame = self._join()
+            try:
+                sent = self.tls.send(frame)
+            except SSL.WantWriteError:
+                self._block()
+                return
+            except SSL.WantReadError:
+                return  # Reading goes on in any case, and comes back to this.
+            except (SSL.Error, OSError) as error:
+                self._lose(explain(error))
+                return
+            self._queued -= sent
+            if sent == len(frame):
+                queue.popleft()
+            else:
+                queue[0] = memoryview(frame)[sent:]
+
+    def close(self) -> None:
+        """Give it up; its owner knows."""
+        if not self.open:
+            return
+        self.open = False
+        self.ready = False
+        self.owner = None
+        self._reactor.removeReader(self)
+        if self._blocked:
+            self._reactor.removeWriter(self)
+        for call in (self._flush, self._beat):
+            if call is not None and call.active():
+                call.cancel()
+        self._queue.clear()
+        self._queued = 0
+        self._sock.close()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "channel"
+
+    def doRead(self) -> None:
+        if self._shaking:
+            self._shake()
+            return
+        filled = 0
+        lost: str | None = None
+        try:
+            while filled <= _TURN - _RECORD:
+                filled += self.tls.recv_into(_BUFFER[filled:], _RECORD)
+        except SSL.WantReadError:
+            pass
+        except SSL.WantWriteError:
+            self._block()
+        except (SSL.Error, OSError) as error:
+            lost = explain(error)
+        if filled:
+            self._heard = self._reactor.seconds()
+            self._hand_on(_BUFFER[:filled])
+        if lost is not None:
+            self._lose(lost)
+        elif self._queue and not self._blocked and self._flush is None:
+            self.flush()
+
+    def doWrite(self) -> None:
+        if not self._blocked:
+            return
+        self._blocked = False
+        self._reactor.removeWriter(self)
+        if self._shaking:
+            self._shake()
+        else:
+            self._turn_over()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw it die."""
+        self._lose("the connection broke")
+
+    def _shake(self) -> None:
+        try:
+            self.tls.do_handshake()
+        except SSL.WantReadError:
+            return
+        except SSL.WantWriteError:
+            self._block()
+            return
+        except (SSL.Error, OSError) as error:
+            self._lose(explain(error))
+            return
+        self._shaking = False
+        self._beat.cancel()
+        self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
+        self.secured.callback(None)
+        if self.open and self.owner is not None:
+            self.doRead()  # What came with the handshake is in OpenSSL's hands by now.
+
+    def _hand_on(self, data: memoryview) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                if frame.kind == Kind.PING:
+                    self.send(frames.header(Kind.PONG, value=frame.value))
+                elif frame.kind == Kind.PONG:
+                    self.rtt = self._reactor.seconds() - self._pinged
+                elif self.owner is not None:
+                    self.owner.received(self, frame)
+                if not self.open:
+                    return
+        except WireError as error:
+            self._lose(str(error))
+
+    def _join(self) -> bytes:
+        """@return: the small frames at the head of the queue, as its first entry."""
+        queue = self._queue
+        parts: list[memoryview | bytes] = []
+        size = 0
+        while queue and size + len(queue[0]) <= _RECORD:
+            size += len(queue[0])
+            parts.append(queue.popleft())
+        joined = b"".join(parts)
+        queue.appendleft(joined)
+        return joined
+
+    def _block(self) -> None:
+        if not self._blocked:
+            self._blocked = True
+            self._reactor.addWriter(self)
+
+    def _turn_over(self) -> None:
+        self._flush = None
+        self.flush()
+        if self.open and self.owner is not None and self._queued < ENOUGH and self.waiting:
+            self.owner.drained(self)
+
+    def _ping(self) -> None:
+        now = self._reactor.seconds()
+        if now - self._heard >= DEAD_AFTER:
+            self._lose(f"nothing came for {DEAD_AFTER:.0f} s")
+            return
+        self._pinged = now
+        self.send(frames.header(Kind.PING))
+        self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
+
+    def _overdue(self) -> None:
+        self._lose("no TLS handshake in time")
+
+    def _lose(self, why: str) -> None:
+        if not self.open:
+            return
+        owner = self.owner
+        self.close()
+        if self._shaking:
+            self._shaking = False
+            self.secured.errback(HandshakeError(why))
+        elif owner is not None:
+            owner.lost(self, why)

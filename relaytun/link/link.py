@@ -1,0 +1,437 @@
+"""
+A link: streams over channels that come and go.
+
+It has a place (a slot) for a main channel and one for a channel for bulk transfers, so that those
+do not delay a keystroke.  A channel begins with HELLO from the visitor and WELCOME from the
+provider; then each side tells what it has received of every stream, says RESUME, and goes on from
+there.  When a channel is lost its streams move to the other one, or wait for the next.  Without
+any for C{resume_timeout} the link ends, and its streams with a reset.
+
+Only the visitor opens streams.  The link makes no channels: whoever does hears what is missing as a
+L{Keeper}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from ..wire import frames
+from ..wire.frames import Frame, Kind, Reset
+from ..wire.replay import ReplayWindow
+from .channel import Channel
+from .memory import Memory
+from .stream import BULK_SLOT, MAIN, Stream
+
+#: Seconds that streams wait for a channel.
+RESUME_TIMEOUT = 120.0
+#: Seconds after which the other side hears at the latest what was received.
+ACK_DELAY = 0.05
+#: Streams of one link.
+MOST_STREAMS = 32 * 1024
+#: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
+_FATAL = {Reset.UNKNOWN, Reset.FORBIDDEN, Reset.SHUTDOWN, Reset.TIMEOUT, Reset.PROTOCOL}
+
+
+class Keeper(Protocol):
+    """Whom a link tells."""
+
+    def wants_channel(self, link: Link, slot: int) -> None:
+        """A channel is missing, or lost."""
+
+    def opened(self, link: Link, stream: Stream) -> None:
+        """The visitor opened a stream: attach the service."""
+
+    def ended(self, link: Link, cause: Reset) -> None:
+        """The link is over, with all of its streams."""
+
+    def secured(self, link: Link, channel: Channel) -> None:
+        """A new main channel is proven on both sides."""
+
+    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
+        """A datagram came."""
+
+
+class Link:
+    """
+    @ivar id: what the visitor calls it.
+    @ivar streams: those that are not over, by number.
+    @ivar channels: the ones that carry, by slot.
+    @ivar sent: bytes of streams that went out, those of replays too.
+    @ivar received_bytes: bytes of streams that came in.
+    @ivar over: why it ended.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        keeper: Keeper,
+        memory: Memory,
+        link_id: bytes,
+        service: str,
+        visitor: bool,
+        resume_timeout: float = RESUME_TIMEOUT,
+    ) -> None:
+        self.id = link_id
+        self.service = service
+        self.visitor = visitor
+        self.memory = memory
+        self.streams: dict[int, Stream] = {}
+        self.channels: list[Channel | None] = [None, None]
+        self.sent = self.received_bytes = 0
+        self.over: Reset | None = None
+        self._clock = clock
+        self._keeper = keeper
+        self._resume_timeout = resume_timeout
+        self._generations = [0, 0]
+        self._arriving: set[Channel] = set()
+        self._welcomed = False
+        self._bulk_wanted = False
+        self._numbers = 0
+        self._seen = ReplayWindow()
+        self._resets: dict[int, Reset] = {}
+        self._unacked: dict[Stream, None] = {}
+        self._stranded: dict[Stream, None] = {}
+        self._acks: IDelayedCall | None = None
+        self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
+
+    # For whoever uses it.
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a channel."""
+        return any(self._ready())
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds, there and back over the main channel."""
+        return next((channel.rtt for channel in self._ready()), None)
+
+    def open_stream(self, flags: int = 0) -> Stream:
+        """A program of the visitor's wants a stream."""
+        self._numbers += 1
+        stream = Stream(self, self._numbers, self._a_slot(), flags)
+        self.streams[stream.id] = stream
+        stream.open()
+        return stream
+
+    def attach(self, channel: Channel, slot: int) -> None:
+        """Visitor: a channel that is secured is to be one of this link's."""
+        generation = self._generations[slot] = self._generations[slot] + 1
+        channel.slot, channel.generation, channel.owner = slot, generation, self
+        fresh = not self._welcomed
+        channel.send(frames.hello(slot, generation, self.id, self.service, fresh))
+        self._tell(channel)
+        if fresh:
+            self._carry(channel)  # The other side has nothing to say yet.
+        else:
+            self._arriving.add(channel)
+
+    def adopt(self, channel: Channel, hello: Frame) -> None:
+        """Provider: the visitor said HELLO on a channel that is secured."""
+        slot, generation = hello.stream, hello.value
+        if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
+            refuse(channel, Reset.STALE)
+            return
+        self._generations[slot] = generation
+        channel.slot, channel.generation, channel.owner = slot, generation, self
+        old = self.channels[slot]
+        if old is not None:
+            self._detach(old)
+        channel.send(frames.header(Kind.WELCOME, slot, generation))
+        self._tell(channel)
+        self._arriving.add(channel)
+
+    def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
+        """@return: whether it is on its way; it is not if there is no room."""
+        channel = self.channels[MAIN]
+        if channel is None or not channel.room or len(payload) > frames.MAX_OTHER:
+            return False
+        channel.send(frames.datagram(flow, payload))
+        return True
+
+    def close(self, cause: Reset) -> None:
+        """End it, with its streams, and tell the other side."""
+        if self.over is not None:
+            return
+        for channel in [*self._ready(), *self._arriving]:
+            refuse(channel, cause)
+        self._end(cause)
+
+    # For its channels.
+
+    def received(self, channel: Channel, frame: Frame) -> None:
+        """A frame came."""
+        kind, number = frame.kind, frame.stream
+        if kind == Kind.DATA:
+            stream = self.streams.get(number)
+            if stream is not None:
+                self.received_bytes += len(frame.payload)
+                stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
+        elif kind == Kind.ACK:
+            stream = self.streams.get(number)
+            if stream is not None:
+                stream.acknowledged(frame.value, frame.limit)
+        elif kind == Kind.OPEN:
+            self._opened(channel, number, frame.flags)
+        elif kind == Kind.FIN:
+            stream = self.streams.get(number)
+            if stream is not None:
+                stream.fin(frame.value)
+            else:
+                self._control(frames.header(Kind.RST, number, Reset.OVER))
+        elif kind == Kind.RST:
+            self._reset(channel, number, _cause(frame.value))
+        elif kind == Kind.DATAGRAM:
+            self._keeper.datagram(self, number, frame.payload)  # type: ignore[arg-type]
+        elif kind == Kind.RESUME:
+            if channel in self._arriving:
+                self._carry(channel)
+        elif kind == Kind.WELCOME and self.visitor:
+            self._welcomed = True
+            if channel.slot == MAIN:
+                self._keeper.secured(self, channel)
+
+    def drained(self, channel: Channel) -> None:
+        """A channel has room: those that wait for it go on, in turn."""
+        waiting = channel.waiting
+        while waiting and channel.room:
+            stream = waiting.popleft()
+            assert isinstance(stream, Stream)
+            stream.queued = False
+            stream.go()
+
+    def lost(self, channel: Channel, why: str) -> None:
+        """A channel is over."""
+        self._log.info(
+            "link to {service}: channel lost: {why}; {count} streams go on when there is another",
+            service=self.service,
+            why=why,
+            count=len(self.streams),
+        )
+        self._arriving.discard(channel)
+        if self.channels[channel.slot] is channel:
+            self._detach(channel)
+        self._keeper.wants_channel(self, channel.slot)
+
+    # For its streams.
+
+    def has_room(self, slot: int) -> bool:
+        """See L{Carrier}."""
+        channel = self.channels[slot]
+        return channel is not None and channel.room
+
+    def send(self, slot: int, frame: bytes | memoryview) -> None:
+        """See L{Carrier}."""
+        channel = self.channels[slot]
+        assert channel is not None
+        self.sent += len(frame)
+        channel.send(frame)
+
+    def wants_room(self, stream: Stream) -> None:
+        """See L{Carrier}."""
+        if stream.queued:
+            return
+        channel = self.channels[stream.slot]
+        if channel is None:
+            self._stranded[stream] = None
+        else:
+            stream.queued = True
+            channel.waiting.append(stream)
+
+    def ack(self, stream: Stream, now: bool) -> None:
+        """See L{Carrier}."""
+        self._unacked[stream] = None
+        if now:
+            if self._acks is None or self._acks.getTime() > self._clock.seconds():
+                if self._acks is not None:
+                    self._acks.cancel()
+                self._acks = self._clock.callLater(0, self._send_acks)
+        elif self._acks is None:
+            self._acks = self._clock.callLater(ACK_DELAY, self._send_acks)
+
+    def bulk(self, stream: Stream) -> bool:
+        """See L{Carrier}."""
+        if self.channels[BULK_SLOT] is not None:
+            return True
+        if self.visitor and not self._bulk_wanted and self.channels[MAIN] is not None:
+            self._bulk_wanted = True
+            self._keeper.wants_channel(self, BULK_SLOT)
+        return False
+
+    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
+        """See L{Carrier}."""
+        if self.streams.get(stream.id) is not stream:
+            return
+        end = stream.end
+        self._forget(stream)
+        if tell:
+            self._resets[stream.id] = cause
+            self._control(frames.header(Kind.RST, stream.id, cause))
+        if end is not None:
+            end.reset()
+
+    def over_in_order(self, stream: Stream) -> None:
+        """See L{Carrier}."""
+        self._forget(stream)
+
+    # Inside.
+
+    def _ready(self) -> Iterator[Channel]:
+        return (channel for channel in self.channels if channel is not None)
+
+    def _a_slot(self) -> int:
+        return next((channel.slot for channel in self._ready()), MAIN)
+
+    def _control(self, frame: bytes) -> None:
+        for channel in self._ready():
+            channel.send(frame)
+            return
+
+    def _tell(self, channel: Channel) -> None:
+        """Say what was received of every stream, which is where the other side goes on."""
+        for stream in self.streams.values():
+            channel.send(frames.ack(stream.id, *stream.told()))
+        channel.send(frames.header(Kind.RESUME))
+
+    def _carry(self, channel: Channel) -> None:
+        """The channel is proven, and both sides know where they are."""
+        slot = channel.slot
+        self._arriving.discard(channel)
+        old = self.channels[slot]
+        if old is not None:
+            self._detach(old)
+        if slot == BULK_SLOT:
+            self._bulk_wanted = True
+        self.channels[slot] = channel
+        channel.ready = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        for number, cause in self._resets.items():
+            channel.send(frames.header(Kind.RST, number, cause))
+        stranded, self._stranded = self._stranded, {}
+        for stream in stranded:
+            if self.channels[stream.slot] is None:
+                stream.slot = slot
+            self.wants_room(stream)
+        self._send_acks()
+        self.drained(channel)
+        if not self.visitor and slot == MAIN:
+            self._keeper.secured(self, channel)
+
+    def _detach(self, channel: Channel) -> None:
+        """A channel carries no more."""
+        self.channels[channel.slot] = None
+        channel.close()
+        other = next(self._ready(), None)
+        if channel.slot == BULK_SLOT:
+            self._bulk_wanted = False
+        for waiting in channel.waiting:
+            assert isinstance(waiting, Stream)
+            waiting.queued = False
+        channel.waiting.clear()
+        for stream in self.streams.values():
+            self._unacked[stream] = None  # What was told last may be lost.
+            if stream.slot == channel.slot:
+                stream.rewind()
+                if other is not None:
+                    stream.slot = other.slot
+            self.wants_room(stream)
+        if other is not None:
+            self._clock.callLater(0, self.drained, other)
+            self._send_acks()
+        elif self._patience is None:
+            self._patience = self._clock.callLater(self._resume_timeout, self._give_up)
+
+    def _opened(self, channel: Channel, number: int, flags: int) -> None:
+        if number in self.streams:
+            return
+        if self.visitor or not self._seen.add(number):
+            self._control(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
+            return
+        stream = Stream(self, number, channel.slot, flags)
+        if len(self.streams) >= MOST_STREAMS:
+            self.streams[number] = stream
+            self.broken(stream, Reset.LIMIT, tell=True)
+            return
+        self.streams[number] = stream
+        self._keeper.opened(self, stream)
+
+    def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
+        if not number:
+            if cause in _FATAL:
+                self._end(cause)
+            else:
+                channel.close()
+                self.lost(channel, f"refused: {cause.name.lower()}")
+            return
+        if cause is Reset.OVER:
+            self._resets.pop(number, None)
+        else:
+            self._control(frames.header(Kind.RST, number, Reset.OVER))
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        if cause is Reset.OVER and stream.is_complete:
+            self._forget(stream)
+        else:
+            self.broken(stream, cause, tell=False)
+
+    def _send_acks(self) -> None:
+        if self._acks is not None:
+            if self._acks.active():
+                self._acks.cancel()
+            self._acks = None
+        channel = next(self._ready(), None)
+        if channel is None:
+            return
+        unacked, self._unacked = self._unacked, {}
+        for stream in unacked:
+            if stream.id in self.streams:
+                channel.send(frames.ack(stream.id, *stream.told()))
+                stream.over_if_told()
+
+    def _forget(self, stream: Stream) -> None:
+        self.streams.pop(stream.id, None)
+        self._stranded.pop(stream, None)
+        self._unacked.pop(stream, None)
+        stream.drop()
+
+    def _give_up(self) -> None:
+        self._patience = None
+        self._end(Reset.TIMEOUT)
+
+    def _end(self, cause: Reset) -> None:
+        if self.over is not None:
+            return
+        self.over = cause
+        for channel in [*self._ready(), *self._arriving]:
+            channel.close()
+        self.channels = [None, None]
+        self._arriving.clear()
+        for call in (self._patience, self._acks):
+            if call is not None and call.active():
+                call.cancel()
+        for stream in list(self.streams.values()):
+            self.broken(stream, cause, tell=False)
+        self._keeper.ended(self, cause)
+
+
+def refuse(channel: Channel, cause: Reset) -> None:
+    """Say on C{channel} that it, or its link, is not to be, and close it."""
+    channel.send(frames.header(Kind.RST, 0, cause))
+    channel.flush()
+    channel.close()
+
+
+def _cause(value: int) -> Reset:
+    try:
+        return Reset(value)
+    except ValueError:
+        return Reset.PROTOCOL
