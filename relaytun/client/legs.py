@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -21,9 +21,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
+
+if TYPE_CHECKING:
+    from .machinery import Machinery
+
+#: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
+VERDICT_TIMEOUT = 15.0
+#: After these the same leg may succeed in a new session.
+_SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
 
 
 class LegRefused(Exception):
@@ -33,9 +42,14 @@ class LegRefused(Exception):
     @ivar refusal: why, as far as it is known.
     """
 
-    def __init__(self, refusal: Refusal | None) -> None:
-        super().__init__(refusal.name.lower() if refusal is not None else "the relay hung up")
+    def __init__(self, refusal: Refusal | None, why: str = "the relay hung up") -> None:
+        super().__init__(refusal.name.lower() if refusal is not None else why)
         self.refusal = refusal
+
+    @property
+    def session_over(self) -> bool:
+        """Whether the leg may be taken in a new session."""
+        return self.refusal in _SESSION_OVER
 
 
 @dataclass(eq=False)
@@ -47,6 +61,9 @@ class ClientSession:
     @ivar streams: those that run.
     @ivar live: whether new legs may be dialled.
     @ivar channels: the numbers of a visitor's next ones.
+    @ivar mode: C{raw} or C{link}.
+    @ivar peer_fingerprint: whose identity the other side of a link must have.
+    @ivar link: what its channels carry, if it is not raw.
     """
 
     id: str
@@ -60,6 +77,9 @@ class ClientSession:
     streams: set[Any] = field(default_factory=set)
     live: bool = True
     channels: Iterator[int] = field(default_factory=itertools.count)
+    mode: str = "raw"
+    peer_fingerprint: str = ""
+    link: Link | None = None
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""
@@ -76,17 +96,23 @@ class ClientSession:
         """Its line of C{relaytun status --json}."""
         visiting = self.role is Role.VISITOR
         received, sent = self.meter.backward, self.meter.forward
+        streams = len(self.streams)
+        if not visiting:
+            received, sent = sent, received
+        if self.link is not None:
+            received, sent = self.link.bytes_in, self.link.bytes_out
+            streams, rtt = len(self.link.streams), self.link.rtt
         return {
             "id": self.id,
             "peer": self.peer,
             "service": self.service,
             "role": "visitor" if visiting else "provider",
-            "mode": "raw",
+            "mode": self.mode,
             "path": "relay",
             "rtt": rtt,
-            "streams": len(self.streams),
-            "bytesIn": received if visiting else sent,
-            "bytesOut": sent if visiting else received,
+            "streams": streams,
+            "bytesIn": received,
+            "bytesOut": sent,
             "since": self.since,
         }
 
@@ -100,6 +126,24 @@ def channel_key(text: str) -> bytes:
     if len(key) != preamble.KEY_SIZE:
         raise ValueError(f"a channel key has {preamble.KEY_SIZE} bytes")
     return key
+
+
+async def dial_leg(machinery: Machinery, session: ClientSession) -> Leg:
+    """
+    A visitor's next leg of C{session}, with a deadline for its verdict.
+
+    @raise OSError: if the relay cannot be reached; also Twisted's C{ConnectError} and
+        C{DNSLookupError}.
+    """
+    relay = session.relay
+    sock = await machinery.dialer.dial(relay.host, relay.port)
+    leg = Leg(machinery.reactor, sock, session.preamble(next(session.channels)))
+    leg.verdict.addTimeout(VERDICT_TIMEOUT, machinery.reactor, _no_verdict)
+    return leg
+
+
+def _no_verdict(result: object, timeout: float) -> NoReturn:
+    raise LegRefused(None, f"the relay did not answer in {timeout:.0f} s")
 
 
 @implementer(IReadWriteDescriptor)

@@ -1,8 +1,9 @@
 """
 The provider: says yes or no to those who want a service, and connects their legs to it.
 
-For each session it keeps a few spare legs dialled, so that a new stream finds its partner there;
-a session whose streams come faster than that gets more of them.
+For each session it keeps a few spare legs dialled, so that a new stream (of a raw session) or
+channel (of a link) finds its partner there; a raw session whose streams come faster than that
+gets more of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.task import deferLater
@@ -20,10 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
-from ..interfaces import IReactor
+from ..errors import UserError
 from ..plane.accept import reset
-from ..plane.carriers import CarrierPool
-from ..plane.dial import Dialer
 from ..plane.splice import Splice
 from ..wire import messages
 from ..wire.messages import Message
@@ -31,11 +31,15 @@ from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
 from .legs import ClientSession, Leg, LegRefused, channel_key
+from .machinery import Machinery
+from .providerlink import Links
+from .servicedialer import ServiceDialer
 from .signalling import Control
 
-#: Spare legs of a session at its start, and at most.
+#: Spare legs of a raw session at its start, and at most; and of one of a link.
 FEWEST_SPARES = 2
 MOST_SPARES = 16
+LINK_SPARES = 1
 #: Seconds between attempts to get a spare leg that the relay does not take.
 SPARE_PAUSE = 2.0
 
@@ -49,18 +53,17 @@ class Provider:
 
     def __init__(
         self,
-        reactor: IReactor,
+        machinery: Machinery,
         connection: ServerConnection,
-        dialer: Dialer,
-        pool: CarrierPool,
         services: Sequence[ServiceConfig],
+        links: Links,
     ) -> None:
-        self.reactor = reactor
+        """@param links: what links of other clients end here, by whichever server."""
+        self.machinery = machinery
+        self.links = links
+        self.dialer = ServiceDialer(machinery.dialer)
         self._connection = connection
-        self.dialer = dialer
-        self.pool = pool
         self._services = {service.id: service for service in services}
-        self._troubled: set[str] = set()
         self.sessions: dict[str, _ProviderSession] = {}
         connection.add_listener(self)
 
@@ -94,18 +97,17 @@ class Provider:
         if service is None:
             self._reject(offer, "no such service")
             return
-        if service.allow and offer.from_client_id not in service.allow:
+        try:
+            fingerprint = self._judge(offer, service)
+            key = channel_key(offer.channel_key)
+        except (UserError, ValueError) as error:
             self._log.warn(
-                "{client} may not visit {service}",
+                "{client} may not visit {service}: {why}",
                 client=offer.from_client_id,
                 service=service.id,
+                why=str(error),
             )
             self._reject(offer, f"{offer.from_client_id} may not visit {service.id}")
-            return
-        try:
-            key = channel_key(offer.channel_key)
-        except ValueError:
-            self._reject(offer, "the channel key is malformed")
             return
         session = ClientSession(
             id=offer.session_id,
@@ -115,6 +117,8 @@ class Provider:
             channel_key=key,
             relay=offer.relay_addr,
             since=time.time(),
+            mode=service.mode,
+            peer_fingerprint=fingerprint,
         )
         self._log.info(
             "{client} visits {service}, session {id}",
@@ -129,21 +133,23 @@ class Provider:
     def _reject(self, offer: messages.ConnectOffer, why: str) -> None:
         self._connection.send(messages.RejectSession(session_id=offer.session_id, reason=why))
 
-    def complain(self, service: ServiceConfig, error: Exception) -> None:
-        """The service does not answer; say so once until it does again."""
-        if service.id not in self._troubled:
-            self._troubled.add(service.id)
-            self._log.warn(
-                "{service} does not answer at {host}:{port}: {error}",
-                service=service.id,
-                host=service.local_host,
-                port=service.local_port,
-                error=str(error),
-            )
-
-    def answered(self, service: ServiceConfig) -> None:
-        """The service answers."""
-        self._troubled.discard(service.id)
+    def _judge(self, offer: messages.ConnectOffer, service: ServiceConfig) -> str:
+        """
+        @return: the fingerprint that the visitor has to prove; empty if it need not.
+        @raise UserError: if it may not visit.
+        """
+        allowed = [entry for entry in service.allow if entry.id == offer.from_client_id]
+        if service.allow and not allowed:
+            raise UserError("it is not in allow")
+        if offer.mode != service.mode:
+            raise UserError(f"the server offers it in mode {offer.mode}, it is {service.mode}")
+        told = "" if offer.peer_fingerprint is UNSET else str(offer.peer_fingerprint)
+        pin = next((entry.fingerprint for entry in allowed if entry.fingerprint), None)
+        if service.mode == "link":
+            if not told:
+                raise UserError("it has no identity")
+            self.machinery.known.check(offer.from_client_id, told, pin)
+        return told
 
 
 class _ProviderSession:
@@ -156,7 +162,7 @@ class _ProviderSession:
         self._provider = provider
         self._service = service
         self._serials = itertools.count()
-        self._target = FEWEST_SPARES
+        self._target = LINK_SPARES if session.mode == "link" else FEWEST_SPARES
         self._legs: set[Deferred[None]] = set()
         self._spares = 0
 
@@ -168,7 +174,8 @@ class _ProviderSession:
 
     def wanted(self, channel: int) -> None:
         """A visitor's leg found no spare one."""
-        self._target = min(MOST_SPARES, self._target * 2)
+        if self.session.mode == "raw":
+            self._target = min(MOST_SPARES, self._target * 2)
         self._start(self._asked(channel))
         self.fill()
 
@@ -200,7 +207,7 @@ class _ProviderSession:
         try:
             sock = await self._leg(serial, spare=True)
         except (LegRefused, OSError, ConnectError, DNSLookupError):
-            await deferLater(provider.reactor, SPARE_PAUSE)
+            await deferLater(provider.machinery.reactor, SPARE_PAUSE)
             sock = None
         self._spares -= 1
         serving = Deferred.fromCoroutine(self._serve(sock)) if sock is not None else succeed(None)
@@ -210,8 +217,9 @@ class _ProviderSession:
     async def _leg(self, number: int, spare: bool = False) -> socket.socket:
         """@return: a leg that has found its partner."""
         provider, relay = self._provider, self.session.relay
-        sock = await provider.dialer.dial(relay.host, relay.port)
-        return await Leg(provider.reactor, sock, self.session.preamble(number, spare)).verdict
+        machinery = provider.machinery
+        sock = await machinery.dialer.dial(relay.host, relay.port)
+        return await Leg(machinery.reactor, sock, self.session.preamble(number, spare)).verdict
 
     async def _asked(self, channel: int) -> None:
         try:
@@ -221,21 +229,21 @@ class _ProviderSession:
         await self._serve(sock)
 
     async def _serve(self, leg: socket.socket) -> None:
-        """A visitor's stream is at the other end of C{leg}."""
-        provider, service = self._provider, self._service
-        try:
-            local = await provider.dialer.dial(service.local_host, service.local_port)
-        except CancelledError:
-            reset(leg)
-            raise
-        except (OSError, ConnectError, DNSLookupError) as error:
-            reset(leg)
-            provider.complain(service, error)
+        """The visitor is at the other end of C{leg}."""
+        provider, service, session = self._provider, self._service, self.session
+        if session.mode == "link":
+            provider.links.newcomer(leg, session, service)
             return
-        provider.answered(service)
-        session = self.session
+        try:
+            local = await provider.dialer.dial(service)
+        except BaseException as error:
+            reset(leg)
+            if isinstance(error, ServiceDialer.ERRORS):
+                return
+            raise
+        machinery = provider.machinery
         stream = Splice(
-            provider.reactor, provider.pool, leg, local, session.meter, self._stream_ended
+            machinery.reactor, machinery.pool, leg, local, session.meter, self._stream_ended
         )
         session.streams.add(stream)
         stream.read_now(stream.left)

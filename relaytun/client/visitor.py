@@ -1,112 +1,105 @@
 """
 The visitor: a session for one service of another client, and streams over it.
 
-The session is asked for when it is needed and replaced when it is over.  A stream's first bytes
-travel behind its leg's preamble; they are kept until the relay's verdict, so that a session that
-turns out to be over costs the program nothing but the time for a new one.
+The session is asked for when it is needed and replaced when it is over, from whichever server
+knows the provider.  Its mode says what a stream is: one of a link's (L{visitorlink}), or a
+channel of its own (L{rawstream}).
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReadDescriptor
+from msgspec import UNSET
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from ..config import ConnectConfig
+from ..errors import UserError
 from ..interfaces import IReactor
 from ..plane.accept import reset
-from ..plane.carriers import CarrierPool
-from ..plane.dial import Dialer
 from ..plane.meter import Meter
-from ..plane.splice import Splice
 from ..wire import messages
-from ..wire.messages import Message
+from ..wire.messages import Code, Message
 from ..wire.moods import Mood
-from ..wire.preamble import Refusal, Role
+from ..wire.preamble import Role
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, Leg, LegRefused, channel_key
+from .legs import ClientSession, channel_key
+from .machinery import Machinery
+from .rawstream import carry
 from .signalling import Control
+from .visitorlink import PeerRefused, VisitorLink
 
-#: Bytes of a stream that are sent, and kept, before the verdict.
-FIRST_FLIGHT = 16 * 1024
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
-#: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
-VERDICT_TIMEOUT = 15.0
-#: After these the same leg may succeed in a new session.
-_SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
+#: What another server may answer differently.
+ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE, Code.TIMEOUT}
 
 
 class Visitor:
     """
     @ivar sessions: those that live or still have streams, by id.
+    @ivar link: what carries the streams, if they are not raw.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        reactor: IReactor,
-        connection: ServerConnection,
-        dialer: Dialer,
-        pool: CarrierPool,
-        target: str,
-        service: str,
+        machinery: Machinery,
+        connections: Sequence[ServerConnection],
+        connect: ConnectConfig,
     ) -> None:
-        self.reactor = reactor
-        self.dialer = dialer
-        self.pool = pool
-        self.target = target
-        self.service = service
+        self.machinery = machinery
+        self.connect = connect
+        self.target = connect.target
+        self.service = connect.service
         self.sessions: dict[str, ClientSession] = {}
-        self._connection = connection
+        self.link: VisitorLink | None = None
+        self._servers = [_Server(self, connection) for connection in connections]
         self._current: ClientSession | None = None
         self._asking: Deferred[ClientSession] | None = None
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
-        connection.add_listener(self)
-
-    def control_up(self, control: Control) -> None:
-        """The next stream asks for a session."""
-
-    def control_down(self) -> None:
-        """No new streams for the session of this login; those that run go on."""
-        self._drop()
-
-    def received(self, message: Message) -> None:
-        """The server said this."""
-        if isinstance(message, messages.SessionClosed):
-            session = self.sessions.get(message.session_id)
-            if session is not None:
-                self.over(session)
+        for connection in connections:
+            connection.hurries.append(self._hurries)
 
     @property
     def totals(self) -> tuple[int, int, int]:
         """Streams now, and bytes to and from the service since the start."""
-        running = self.sessions.values()
-        return (
-            sum(len(session.streams) for session in running),
-            self._past.forward + sum(session.meter.forward for session in running),
-            self._past.backward + sum(session.meter.backward for session in running),
-        )
+        streams, up, down = 0, self._past.forward, self._past.backward
+        for session in self.sessions.values():
+            streams += len(session.streams)
+            up += session.meter.forward
+            down += session.meter.backward
+        if self.link is not None:
+            link = self.link.link
+            streams += len(link.streams)
+            up, down = up + link.bytes_out, down + link.bytes_in
+        return streams, up, down
+
+    def reports(self) -> list[ClientSession]:
+        """What C{relaytun status} is to show."""
+        shown = list(self.sessions.values())
+        if self.link is not None and self.link.session not in shown:
+            shown.append(self.link.session)
+        return shown
 
     def session(self) -> Deferred[ClientSession]:
         """
         @return: the session for the next stream.
         @raise RequestError: (in the Deferred) if there is none to be had.
+        @raise UserError: (in the Deferred) if it is not what it should be.
         """
         if self._current is not None:
-            waiting: Deferred[ClientSession] = Deferred()
-            waiting.callback(self._current)
-            return waiting
-        waiting = Deferred(self._waiting.remove)
+            return succeed(self._current)
+        waiting: Deferred[ClientSession] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
         if self._asking is None:
             self._asking = Deferred.fromCoroutine(self._ask())
@@ -115,26 +108,65 @@ class Visitor:
 
     def serve(self, local: socket.socket, address: Any = None) -> None:
         """A program connected: carry its stream; C{local} is taken over."""
-        Deferred.fromCoroutine(self._carry(local)).addErrback(self._failed, local)
+        if self.link is not None:
+            self.link.open(local)
+        else:
+            Deferred.fromCoroutine(self._carry(local)).addErrback(self._failed, local)
 
     def over(self, session: ClientSession) -> None:
-        """No new streams for C{session}."""
+        """No new streams, or channels, for C{session}."""
         session.live = False
         if session is self._current:
             self._current = None
         self._forget_if_over(session)
 
+    def proven(self, session: ClientSession) -> None:
+        """The provider has shown that it is who the server said."""
+        self.machinery.known.remember(session.peer, session.peer_fingerprint, session.service)
+
     def close(self) -> None:
         """End the streams, and tell the server that the session is not needed any more."""
+        if self.link is not None:
+            self.link.close()
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
             if session.live:
-                self._connection.send(messages.CloseSession(session_id=session.id))
+                for server in self._servers:
+                    if server.granted(session):
+                        closing = messages.CloseSession(session_id=session.id)
+                        server.connection.send(closing)
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        granted = await self._connection.request_session(self.target, self.service)
+        servers = [server for server in self._servers if server.connection.control is not None]
+        if not servers and len(self._servers) > 1:
+            up = [server.connection.when_connected() for server in self._servers]
+            await DeferredList(up, fireOnOneCallback=True)
+            for waiting in up:
+                waiting.addErrback(lambda failure: failure.trap(CancelledError))
+                waiting.cancel()
+            servers = [server for server in self._servers if server.connection.control is not None]
+        refused: RequestError | None = None
+        for server in servers or self._servers:
+            try:
+                granted = await server.connection.request_session(self.target, self.service)
+            except RequestError as error:
+                refused = error
+                if error.code not in ABSENT:
+                    raise
+            else:
+                return self._granted(server, granted)
+        assert refused is not None
+        raise refused
+
+    def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
+        try:
+            self._judge(granted)
+        except UserError:
+            server.connection.send(messages.CloseSession(session_id=granted.session_id))
+            raise
+        fingerprint = granted.peer_fingerprint
         session = ClientSession(
             id=granted.session_id,
             peer=granted.peer_client_id,
@@ -143,11 +175,32 @@ class Visitor:
             channel_key=channel_key(granted.channel_key),
             relay=granted.relay_addr,
             since=time.time(),
+            mode=granted.mode,
+            peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
         )
+        server.ids.add(session.id)
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
         return session
+
+    def _judge(self, granted: messages.CreateSession) -> None:
+        """@raise PeerRefused: if this is not what the user means to visit."""
+        connect, known = self.connect, self.machinery.known
+        name, service = granted.peer_client_id, granted.service.id
+        if (name, service) != (connect.target, connect.service):
+            raise PeerRefused("the server granted another service than the one asked for")
+        if granted.mode == "link":
+            if granted.peer_fingerprint is UNSET:
+                raise PeerRefused(f"the server does not tell {name}'s identity")
+            known.check(name, str(granted.peer_fingerprint), connect.peer_fingerprint)
+        elif connect.mode == "link" or connect.peer_fingerprint is not None:
+            raise PeerRefused(
+                f"{name} offers {service} unencrypted (mode = raw), and this client asks for an "
+                "encrypted link"
+            )
+        elif connect.mode != "raw" and known.was_linked(name, service):
+            raise PeerRefused(known.downgraded(name, service))
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
@@ -159,47 +212,38 @@ class Visitor:
                 waiter.callback(result)
 
     async def _carry(self, local: socket.socket) -> None:
-        """From a program's connection to a running stream."""
-        flight = b""
-        renewed = False
-        while True:
-            session = self._current
-            if session is None:
-                session = await self.session().addTimeout(OUTAGE, self.reactor)
-            relay = session.relay
-            dialled = await self.dialer.dial(relay.host, relay.port)
-            leg = Leg(self.reactor, dialled, session.preamble(next(session.channels)))
-            first = _FirstFlight(self.reactor, local, leg, flight)
-            try:
-                leg.verdict.addTimeout(VERDICT_TIMEOUT, self.reactor, _no_verdict)
-                sock = await leg.verdict.addBoth(first.over)
-            except LegRefused as error:
-                if error.refusal not in _SESSION_OVER:
-                    raise  # The session may be as good as ever: its other streams are.
-                self.over(session)
-                if renewed:
-                    raise
-                # The server forgot the session, or was started anew: ask for another one.
-                flight = first.sent
-                renewed = True
-            else:
-                session.meter.forward += len(first.sent)
-                stream = Splice(
-                    self.reactor, self.pool, local, sock, session.meter, self._ended(session)
-                )
-                session.streams.add(stream)
-                return
+        session = await self._session_in_time()
+        if session.mode != "link":
+            await carry(
+                self.machinery, local, session, self._raw_over, self._session_in_time
+            )
+            return
+        if self.link is None:
+            self.link = VisitorLink(self.machinery, self, session, self._link_ended)
+        self.link.open(local)
 
-    def _ended(self, session: ClientSession) -> Any:
-        def ended(stream: Splice, mood: Mood) -> None:
-            session.streams.discard(stream)
+    def _session_in_time(self) -> Deferred[ClientSession]:
+        return self.session().addTimeout(OUTAGE, self.machinery.reactor)
+
+    def _raw_over(self, session: ClientSession) -> None:
+        if session.live:
             self._forget_if_over(session)
+        else:
+            self.over(session)
 
-        return ended
+    def _link_ended(self, ended: VisitorLink, why: str) -> None:
+        self._past.forward += ended.link.bytes_out
+        self._past.backward += ended.link.bytes_in
+        ended.session.link = None
+        if self.link is ended:
+            self.link = None
+        self._complain(why)
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)
-        why = str(failure.value) or type(failure.value).__name__
+        self._complain(str(failure.value) or type(failure.value).__name__)
+
+    def _complain(self, why: str) -> None:
         if why != self._complained:
             self._complained = why
             self._log.warn(
@@ -209,19 +253,52 @@ class Visitor:
                 why=why,
             )
 
-    def _drop(self) -> None:
-        for session in list(self.sessions.values()):
-            self.over(session)
+    def _hurries(self) -> bool:
+        return self.link is not None and self.link.is_waiting
 
     def _forget_if_over(self, session: ClientSession) -> None:
         if not session.live and not session.streams and session.id in self.sessions:
             del self.sessions[session.id]
+            for server in self._servers:
+                server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
 
 
-def _no_verdict(result: object, timeout: float) -> NoReturn:
-    raise RequestError("timeout", f"the relay did not answer in {timeout:.0f} s")
+class _Server:
+    """
+    A server that may know the provider.
+
+    @ivar ids: of the sessions that it granted.
+    """
+
+    def __init__(self, visitor: Visitor, connection: ServerConnection) -> None:
+        self.connection = connection
+        self.ids: set[str] = set()
+        self._visitor = visitor
+        connection.add_listener(self)
+
+    def granted(self, session: ClientSession) -> bool:
+        """Whether C{session} is of this server."""
+        return session.id in self.ids
+
+    def control_up(self, control: Control) -> None:
+        """The next stream asks for a session."""
+
+    def control_down(self) -> None:
+        """No new streams for the sessions of this login; those that run go on."""
+        for name in list(self.ids):
+            self._over(name)
+
+    def received(self, message: Message) -> None:
+        """The server said this."""
+        if isinstance(message, messages.SessionClosed) and message.session_id in self.ids:
+            self._over(message.session_id)
+
+    def _over(self, name: str) -> None:
+        session = self._visitor.sessions.get(name)
+        if session is not None:
+            self._visitor.over(session)
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:
@@ -236,7 +313,7 @@ async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> Non
             await visitor.session()
         except CancelledError:
             raise
-        except RequestError as error:
+        except UserError as error:
             if not said:
                 said = True
                 say(str(error))
@@ -244,61 +321,3 @@ async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> Non
             pause = min(30.0, pause * 2)
         else:
             return
-
-
-@implementer(IReadDescriptor)
-class _FirstFlight:
-    """
-    What a program says before its leg has a partner.
-
-    @ivar sent: all of it; for another leg, if this one is refused.
-    """
-
-    __slots__ = ("_leg", "_local", "_reactor", "_reading", "sent")
-
-    def __init__(self, reactor: IReactor, local: socket.socket, leg: Leg, already: bytes) -> None:
-        self.sent = already
-        self._reactor = reactor
-        self._local = local
-        self._leg = leg
-        self._reading = True
-        if already:
-            leg.write(already)
-        self.doRead()
-        if self._reading and not self.sent:  # What a program says later can wait a moment.
-            reactor.addReader(self)
-        else:
-            self._reading = False
-
-    def over(self, result: Any) -> Any:
-        """The verdict is there: leave the rest to others."""
-        self.stop()
-        return result
-
-    def stop(self) -> None:
-        """Read no more."""
-        if self._reading:
-            self._reading = False
-            self._reactor.removeReader(self)
-
-    def fileno(self) -> int:
-        return self._local.fileno()
-
-    def logPrefix(self) -> str:
-        return "visitor"
-
-    def doRead(self) -> None:
-        try:
-            data = self._local.recv(FIRST_FLIGHT - len(self.sent))
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self.sent += data
-            self._leg.write(data)
-        if not data or len(self.sent) >= FIRST_FLIGHT:
-            self.stop()  # An end of stream is found again by the splice.
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.stop()

@@ -60,8 +60,8 @@ class Link:
     @ivar id: what the visitor calls it.
     @ivar streams: those that are not over, by number.
     @ivar channels: the ones that carry, by slot.
-    @ivar sent: bytes of streams that went out, those of replays too.
-    @ivar received_bytes: bytes of streams that came in.
+    @ivar bytes_out: bytes of streams that went out, those of replays too.
+    @ivar bytes_in: bytes of streams that came in.
     @ivar over: why it ended.
     """
 
@@ -83,7 +83,7 @@ class Link:
         self.memory = memory
         self.streams: dict[int, Stream] = {}
         self.channels: list[Channel | None] = [None, None]
-        self.sent = self.received_bytes = 0
+        self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
         self._clock = clock
         self._keeper = keeper
@@ -171,7 +171,7 @@ class Link:
         if kind == Kind.DATA:
             stream = self.streams.get(number)
             if stream is not None:
-                self.received_bytes += len(frame.payload)
+                self.bytes_in += len(frame.payload)
                 stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
         elif kind == Kind.ACK:
             stream = self.streams.get(number)
@@ -230,7 +230,7 @@ class Link:
         """See L{Carrier}."""
         channel = self.channels[slot]
         assert channel is not None
-        self.sent += len(frame)
+        self.bytes_out += len(frame) - frames.HEADER_SIZE
         channel.send(frame)
 
     def wants_room(self, stream: Stream) -> None:

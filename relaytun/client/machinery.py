@@ -1,0 +1,37 @@
+"""What all sessions of a client share: how it dials, moves bytes, proves itself and remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..interfaces import IReactor
+from ..knownpeers import KnownPeers
+from ..link.handshake import LinkTLS
+from ..link.link import RESUME_TIMEOUT
+from ..link.memory import Memory
+from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """
+    @ivar dialer: for the relay and for local services.
+    @ivar pool: for raw streams.
+    @ivar tls: shows this client's identity to other clients.
+    @ivar memory: what the streams of links may have to send again.
+    @ivar known: which identities other clients had.
+    @ivar resume_timeout: seconds that streams of a link wait for a channel.
+    """
+
+    reactor: IReactor
+    dialer: Dialer
+    pool: CarrierPool
+    tls: LinkTLS
+    known: KnownPeers
+    memory: Memory = field(default_factory=Memory)
+    resume_timeout: float = RESUME_TIMEOUT
+
+    def close(self) -> None:
+        """Let go of what is kept for the next stream."""
+        self.pool.close()

@@ -1,0 +1,254 @@
+"""
+The provider's ends of links: which link a new channel belongs to, and the services behind streams.
+
+A channel tells by its HELLO.  Until then nothing that exists is touched by it: it has to prove its
+visitor by TLS first, and what it then names is looked for among that visitor's links alone.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..config import ServiceConfig
+from ..link.channel import Channel
+from ..link.handshake import HandshakeError, Peer
+from ..link.link import Link, refuse
+from ..link.stream import Stream
+from ..plane.accept import reset
+from ..plane.ends import SocketEnd
+from ..wire import frames
+from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
+from .legs import ClientSession
+from .machinery import Machinery
+from .servicedialer import ServiceDialer
+
+#: Seconds from the secured channel to its HELLO.
+HELLO_TIMEOUT = 10.0
+#: Channels of one session that have not said HELLO yet.
+MOST_NEWCOMERS = 4
+#: Links that one visitor may have.
+MOST_LINKS = 256
+
+
+class Links:
+    """All of them, by the visitor's fingerprint and the link's id."""
+
+    _log = Logger()
+
+    def __init__(self, machinery: Machinery) -> None:
+        self.machinery = machinery
+        self.dialer = ServiceDialer(machinery.dialer)
+        self._links: dict[tuple[str, bytes], ProviderLink] = {}
+        self._newcomers: dict[str, list[_Newcomer]] = {}
+
+    def __iter__(self) -> Any:
+        return iter(self._links.values())
+
+    def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
+        """A channel that has yet to prove itself; C{leg} is taken over."""
+        waiting = self._newcomers.setdefault(session.id, [])
+        if len(waiting) >= MOST_NEWCOMERS:
+            waiting[0].close()
+        waiting.append(_Newcomer(self, leg, session, service))
+        waiting[-1].start()
+
+    def gone(self, newcomer: _Newcomer) -> None:
+        """It is none any more."""
+        waiting = self._newcomers.get(newcomer.session.id, [])
+        if newcomer in waiting:
+            waiting.remove(newcomer)
+        if not waiting:
+            self._newcomers.pop(newcomer.session.id, None)
+
+    def hello(self, newcomer: _Newcomer, hello: Frame) -> None:
+        """A proven visitor says what its channel belongs to."""
+        session, service, channel = newcomer.session, newcomer.service, newcomer.channel
+        payload = bytes(hello.payload)
+        link_id, wanted = payload[:LINK_ID_SIZE], payload[LINK_ID_SIZE:]
+        if wanted != service.id.encode():
+            refuse(channel, Reset.FORBIDDEN)
+            return
+        self.machinery.known.remember(session.peer, session.peer_fingerprint)
+        key = session.peer_fingerprint, link_id
+        known = self._links.get(key)
+        if known is None:
+            if not hello.flags & frames.FRESH:
+                refuse(channel, Reset.UNKNOWN)
+                return
+            if sum(1 for owner, _ in self._links if owner == key[0]) >= MOST_LINKS:
+                refuse(channel, Reset.LIMIT)
+                return
+            known = self._links[key] = ProviderLink(self, service, link_id)
+        elif known.service.id != service.id:
+            refuse(channel, Reset.FORBIDDEN)
+            return
+        known.use(session)
+        known.link.adopt(channel, hello)
+
+    def forget(self, ended: ProviderLink) -> None:
+        """It is over."""
+        for key, known in list(self._links.items()):
+            if known is ended:
+                del self._links[key]
+
+    def close(self) -> None:
+        """End them all."""
+        for waiting in list(self._newcomers.values()):
+            for newcomer in list(waiting):
+                newcomer.close()
+        for known in list(self):
+            known.link.close(Reset.SHUTDOWN)
+
+
+class ProviderLink:
+    """
+    One visitor's link to one service.
+
+    @ivar session: the session of its last channel.
+    """
+
+    _log = Logger()
+
+    def __init__(self, links: Links, service: ServiceConfig, link_id: bytes) -> None:
+        machinery = links.machinery
+        self.service = service
+        self.session: ClientSession | None = None
+        self._links = links
+        self._dialling: set[Deferred[None]] = set()
+        self.link = Link(
+            machinery.reactor,
+            self,
+            machinery.memory,
+            link_id,
+            service.id,
+            visitor=False,
+            resume_timeout=machinery.resume_timeout,
+        )
+
+    def use(self, session: ClientSession) -> None:
+        """Its next channel is of C{session}."""
+        if self.session is not None:
+            self.session.link = None
+        session.link = self.link
+        self.session = session
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether streams wait for a channel."""
+        return bool(self.link.streams) and not self.link.connected
+
+    # For the link.
+
+    def wants_channel(self, link: Link, slot: int) -> None:
+        """The visitor dials."""
+
+    def opened(self, link: Link, stream: Stream) -> None:
+        """A stream for the service."""
+        dialling = Deferred.fromCoroutine(self._connect(stream))
+        self._dialling.add(dialling)
+        dialling.addBoth(self._dialled, dialling)
+
+    def ended(self, link: Link, cause: Reset) -> None:
+        """It is over."""
+        for dialling in list(self._dialling):
+            dialling.cancel()
+        if self.session is not None:
+            self.session.link = None
+        self._links.forget(self)
+        self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
+
+    def secured(self, link: Link, channel: Channel) -> None:
+        """The visitor has a new main channel."""
+
+    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
+        """A datagram came."""
+
+    async def _connect(self, stream: Stream) -> None:
+        machinery = self._links.machinery
+        try:
+            local = await self._links.dialer.dial(self.service)
+        except ServiceDialer.ERRORS:
+            stream.reset(Reset.SERVICE)
+            return
+        if self.link.streams.get(stream.id) is not stream:
+            reset(local)
+            return
+        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        stream.attach(end)
+        end.read_on()
+
+    def _dialled(self, result: object, dialling: Deferred[None]) -> None:
+        self._dialling.discard(dialling)
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self._log.failure("a stream failed", result)
+
+
+class _Newcomer:
+    """A channel before its HELLO."""
+
+    _log = Logger()
+
+    def __init__(
+        self, links: Links, leg: socket.socket, session: ClientSession, service: ServiceConfig
+    ) -> None:
+        machinery = links.machinery
+        self.session = session
+        self.service = service
+        self._links = links
+        self._deadline: IDelayedCall | None = None
+        self._peer = Peer(session.peer_fingerprint)
+        tls = machinery.tls.connection(leg, visitor=False, peer=self._peer)
+        self.channel = Channel(machinery.reactor, leg, tls)
+        self.channel.owner = self
+
+    def start(self) -> None:
+        """Wait for TLS, then for HELLO."""
+        self.channel.secured.addCallbacks(self._secured, self._failed)
+        self.channel.start()
+
+    def close(self) -> None:
+        """Give it up."""
+        self._leave()
+        self.channel.close()
+
+    def received(self, channel: Channel, frame: Frame) -> None:
+        """Its first frame."""
+        self._leave()
+        if frame.kind != Kind.HELLO:
+            refuse(channel, Reset.PROTOCOL)
+            return
+        self._links.hello(self, frame)
+
+    def drained(self, channel: Channel) -> None:
+        """It has nothing to send."""
+
+    def lost(self, channel: Channel, why: str) -> None:
+        """It never said HELLO."""
+        self._leave()
+
+    def _secured(self, result: None) -> None:
+        reactor = self._links.machinery.reactor
+        self._deadline = reactor.callLater(HELLO_TIMEOUT, self.close)
+
+    def _failed(self, failure: Failure) -> None:
+        self._leave()
+        failure.trap(HandshakeError, CancelledError)
+        if self._peer.is_other:
+            self._log.warn(
+                "{client} is not the one whom the server announced: it shows the identity {seen} "
+                "instead of {expected}; somebody is in between",
+                client=self.session.peer,
+                seen=self._peer.seen,
+                expected=self._peer.expected,
+            )
+
+    def _leave(self) -> None:
+        self._links.gone(self)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()

@@ -1,0 +1,229 @@
+"""
+The visitor's end of a link: streams for programs, and a channel whenever one is missing.
+
+A channel is looked for until the link is over: over the session that there is, or over a new one,
+from whichever server answers.  What can never succeed (the provider is somebody else now, or does
+not let us in) ends the link at once, and with it its streams.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import UserError
+from ..link.channel import Channel
+from ..link.handshake import HandshakeError, Peer
+from ..link.link import Link
+from ..link.stream import MAIN, Stream
+from ..plane.ends import SocketEnd
+from ..wire.frames import LINK_ID_SIZE, Reset
+from ..wire.messages import Code
+from .connection import RequestError
+from .legs import ClientSession, LegRefused, dial_leg
+from .machinery import Machinery
+
+#: Seconds between attempts to get a channel: at first, and at most.
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+#: Seconds that a program waits for the first channel of a link.
+FIRST_CHANNEL = 20.0
+#: A channel that lived as long as this was a good one.
+_GOOD = 2.0
+#: Answers that trying again does not change.
+_FINAL = {Code.REJECTED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_MESSAGE}
+
+
+class PeerRefused(UserError):
+    """The provider is not who it should be, or does not offer what it should."""
+
+
+class SessionSource(Protocol):
+    """Where a link gets its sessions."""
+
+    def session(self) -> Deferred[ClientSession]:
+        """The one for the next channel."""
+
+    def over(self, session: ClientSession) -> None:
+        """It takes no more channels."""
+
+    def proven(self, session: ClientSession) -> None:
+        """TLS has shown that the other side is who the session says."""
+
+
+class VisitorLink:
+    """
+    @ivar link: the link.
+    @ivar session: the session of its last channel.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        machinery: Machinery,
+        source: SessionSource,
+        session: ClientSession,
+        ended: Callable[[VisitorLink, str], None],
+    ) -> None:
+        """@param ended: called once, with the reason, when the link is over."""
+        self._machinery = machinery
+        self._source = source
+        self._ended = ended
+        self._seeking: dict[int, Deferred[None]] = {}
+        self._failures = [0, 0]
+        self._since = machinery.reactor.seconds()
+        self._came = [0.0, 0.0]
+        self._why = ""
+        self._ever = False
+        self.session = session
+        self.link = Link(
+            machinery.reactor,
+            self,
+            machinery.memory,
+            secrets.token_bytes(LINK_ID_SIZE),
+            session.service,
+            visitor=True,
+            resume_timeout=machinery.resume_timeout,
+        )
+        session.link = self.link
+        self._seek(MAIN)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether streams wait for a channel."""
+        return bool(self.link.streams) and not self.link.connected
+
+    def open(self, local: socket.socket) -> None:
+        """A program's connection becomes a stream; C{local} is taken over."""
+        machinery = self._machinery
+        stream = self.link.open_stream()
+        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        stream.attach(end)
+        end.read_now()
+
+    def close(self) -> None:
+        """End it, with its streams."""
+        self.link.close(Reset.SHUTDOWN)
+
+    # For the link.
+
+    def wants_channel(self, link: Link, slot: int) -> None:
+        """A channel is missing."""
+        if self._machinery.reactor.seconds() - self._came[slot] > _GOOD:
+            self._failures[slot] = 0
+        if slot == MAIN or link.connected:
+            self._seek(slot)
+
+    def opened(self, link: Link, stream: Stream) -> None:
+        """Only visitors open streams."""
+
+    def ended(self, link: Link, cause: Reset) -> None:
+        """It is over."""
+        for seeking in list(self._seeking.values()):
+            seeking.cancel()
+        if cause is Reset.UNKNOWN:
+            self._why = "the provider's process has ended"
+        self._ended(self, self._why or cause.name.lower())
+
+    def secured(self, link: Link, channel: Channel) -> None:
+        """The provider knows the link."""
+
+    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
+        """A datagram came."""
+
+    def _seek(self, slot: int) -> None:
+        if slot not in self._seeking and self.link.over is None:
+            seeking = Deferred.fromCoroutine(self._find(slot))
+            if not seeking.called:
+                self._seeking[slot] = seeking
+            seeking.addBoth(self._found, slot, seeking)
+
+    def _found(self, result: object, slot: int, seeking: Deferred[None]) -> None:
+        if self._seeking.get(slot) is seeking:
+            del self._seeking[slot]
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self._log.failure("looking for a channel failed", result)
+
+    async def _find(self, slot: int) -> None:
+        machinery, link = self._machinery, self.link
+        while link.over is None:
+            failures = self._failures[slot]
+            if failures:
+                most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
+                await deferLater(machinery.reactor, random.uniform(0.5, 1.0) * most)
+            self._failures[slot] += 1
+            try:
+                channel = await self._dial()
+            except CancelledError:
+                raise
+            except UserError as error:
+                if isinstance(error, RequestError) and error.code not in _FINAL:
+                    self._failed(error)
+                else:
+                    self._give_up(str(error), Reset.FORBIDDEN)
+            except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
+                self._failed(error)
+            else:
+                if link.over is not None:
+                    channel.close()
+                    return
+                self._why, self._ever = "", True
+                self._came[slot] = machinery.reactor.seconds()
+                link.attach(channel, slot)
+                return
+
+    async def _dial(self) -> Channel:
+        """@return: a channel whose other side has proven to be the provider."""
+        session = await self._source.session()
+        if session.mode != "link":
+            raise PeerRefused(f"{session.peer} offers {session.service} unencrypted now")
+        self._use(session)
+        leg = await dial_leg(self._machinery, session)
+        try:
+            sock = await leg.verdict
+        except LegRefused as error:
+            if error.session_over:
+                self._source.over(session)
+            raise
+        machinery = self._machinery
+        peer = Peer(session.peer_fingerprint)
+        channel = Channel(
+            machinery.reactor, sock, machinery.tls.connection(sock, visitor=True, peer=peer)
+        )
+        channel.start()
+        try:
+            await channel.secured
+        except HandshakeError:
+            if peer.is_other:
+                raise PeerRefused(
+                    f"{session.peer} is not the one whom the server announced: it shows the "
+                    f"identity {peer.seen} instead of {peer.expected}; somebody is in between"
+                ) from None
+            raise
+        self._source.proven(session)
+        return channel
+
+    def _use(self, session: ClientSession) -> None:
+        if session is not self.session:
+            self.session.link, session.link = None, self.link
+            self.session = session
+
+    def _failed(self, error: Exception) -> None:
+        self._why = str(error) or type(error).__name__
+        waited = self._machinery.reactor.seconds() - self._since
+        if not self._ever and waited > FIRST_CHANNEL:
+            self._give_up(self._why, Reset.TIMEOUT)
+
+    def _give_up(self, why: str, cause: Reset) -> None:
+        self._why = why
+        self.link.close(cause)
