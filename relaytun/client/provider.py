@@ -94,7 +94,7 @@ class Provider:
         if service is None:
             self._reject(offer, "no such service")
             return
-        if service.allow and offer.from_client_id not in service.allow:
+        if service.admit(offer.from_client_id) is None:
             self._log.warn(
                 "{client} may not visit {service}",
                 client=offer.from_client_id,
