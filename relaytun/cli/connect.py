@@ -8,7 +8,7 @@ and not a port that leads nowhere.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -18,24 +18,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from ..client.connection import RequestError, ServerConnection
-from ..client.service import LocalPort
-from ..client.visitor import Visitor, wait_for_service
+from ..client.service import LocalPort, identity_of, machinery_of
+from ..client.signalling import LoginError
+from ..client.visitor import ABSENT, Visitor, wait_for_service
 from ..config import ClientConfig, ConnectConfig
 from ..errors import UserError
 from ..interfaces import IReactor
-from ..plane.carriers import CarrierPool
-from ..plane.dial import Dialer
 from ..startup import raise_descriptor_limit
-from ..wire.messages import Code
-from .online import online
+from ..statedir import StateDir
+from .online import all_finished, all_online
 from .options import IDENTIFIER, LOCAL_ADDRESS, client_config, client_options
 from .running import first_of, run
 from .show import byte_count, host_and_port
 
 #: Seconds between two looks at the live line.
 REFRESH = 0.5
-#: What waiting may help against.
-_ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
 
 @click.command()
@@ -71,19 +68,22 @@ def connect(
 async def _connect(
     reactor: IReactor, config: ClientConfig, wish: ConnectConfig, wait: bool
 ) -> None:
-    async with online(reactor, config) as connection:
-        pool = CarrierPool()
-        visitor = Visitor(reactor, connection, Dialer(reactor), pool, wish.target, wish.service)
+    state = StateDir(config.state_dir)
+    identity = identity_of(state)
+    async with all_online(reactor, config, identity) as connections:
+        machinery = machinery_of(reactor, config, identity, state)
+        visitor = Visitor(machinery, connections, wish)
+        over = all_finished(connections)
         try:
-            await _find(reactor, connection, visitor, wait)
-            await _serve(reactor, connection, visitor, wish)
+            await _find(reactor, visitor, over, wait)
+            await _serve(reactor, connections, visitor, wish, over)
         finally:
             visitor.close()
-            pool.close()
+            machinery.close()
 
 
 async def _find(
-    reactor: IReactor, connection: ServerConnection, visitor: Visitor, wait: bool
+    reactor: IReactor, visitor: Visitor, over: Deferred[LoginError], wait: bool
 ) -> None:
     """@raise UserError: if there is no session to be had."""
 
@@ -92,18 +92,22 @@ async def _find(
 
     if wait:
         waiting = Deferred.fromCoroutine(wait_for_service(visitor, reactor, say))
-        await first_of(waiting, connection.finished)
+        await first_of(waiting, over)
         return
     try:
-        await first_of(visitor.session(), connection.finished)
+        await first_of(visitor.session(), over)
     except RequestError as error:
-        if error.code in _ABSENT:
+        if error.code in ABSENT:
             raise UserError(f"{error}; --wait waits for it") from None
         raise
 
 
 async def _serve(
-    reactor: IReactor, connection: ServerConnection, visitor: Visitor, wish: ConnectConfig
+    reactor: IReactor,
+    connections: Sequence[ServerConnection],
+    visitor: Visitor,
+    wish: ConnectConfig,
+    over: Deferred[LoginError],
 ) -> None:
     port = LocalPort(reactor, wish, visitor, wait=False)
     port.privilegedStartService()
@@ -111,8 +115,8 @@ async def _serve(
     try:
         address = host_and_port(wish.local_host, port.number)
         click.echo(f"{address} leads to {wish.target}/{wish.service}")
-        with _live_line(reactor, connection, visitor):
-            raise await connection.finished
+        with _live_line(reactor, connections, visitor):
+            raise await over
     finally:
         stopped = port.stopService()
         if stopped is not None:
@@ -120,7 +124,9 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _live_line(reactor: IReactor, connection: ServerConnection, visitor: Visitor) -> Iterator[None]:
+def _live_line(
+    reactor: IReactor, connections: Sequence[ServerConnection], visitor: Visitor
+) -> Iterator[None]:
     """On a terminal, a line of what is going on."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -129,7 +135,8 @@ def _live_line(reactor: IReactor, connection: ServerConnection, visitor: Visitor
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def look() -> None:
-            line = status_line(connection.control is not None, *visitor.totals)
+            up = any(connection.control is not None for connection in connections)
+            line = status_line(up, *visitor.totals)
             live.update(Text(line), refresh=True)
 
         looking = LoopingCall(look)

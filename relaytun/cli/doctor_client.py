@@ -100,7 +100,7 @@ class _Client:
         if identity is None:
             # No name for an identity that nobody keeps.
             identity = Identity.make("relaytun")
-            config = ClientConfig(server=config.server, state_dir=config.state_dir)
+            config = ClientConfig(servers=config.servers, state_dir=config.state_dir)
         self._connection = await self._stack.enter_async_context(
             online(self._reactor, config, identity)
         )

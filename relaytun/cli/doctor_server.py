@@ -109,7 +109,7 @@ class _Server:
             raise UserError(f"{self._config.state_dir / 'invite'}: {error}") from None
         host, port = self._address("control")
         server = msgspec.structs.replace(server, host=host, port=port)
-        client = ClientConfig(server=server, state_dir=self._config.state_dir)
+        client = ClientConfig(servers=(server,), state_dir=self._config.state_dir)
         async with online(self._reactor, client, Identity.make("relaytun")):
             return "the server lets in who has the invite"
 

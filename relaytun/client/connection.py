@@ -28,6 +28,9 @@ from .signalling import Control, LoginError
 
 #: The longest wait between two attempts, seconds.
 LONGEST_WAIT = 30.0
+#: As long as streams wait for the server, the wait before the first attempt, and how it grows.
+HURRY = 0.15
+HURRY_GROWTH = 1.4
 #: Seconds that the echo of a heartbeat may take.
 ECHO_TIMEOUT = 10.0
 #: Seconds that the good-bye to the server may take.
@@ -65,6 +68,7 @@ class ServerConnection(Service):
     """
     @ivar control: the control connection, while there is one.
     @ivar rtt: seconds that the last heartbeat took there and back.
+    @ivar hurries: each tells whether somebody's streams wait for the server to come back.
     @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}, or
         after a first failure with C{first_must_succeed}).
     """
@@ -105,6 +109,7 @@ class ServerConnection(Service):
         self._running: Deferred[None] | None = None
         self.control: Control | None = None
         self.rtt: float | None = None
+        self.hurries: list[Callable[[], bool]] = []
         self.finished: Deferred[LoginError] = Deferred()
 
     def add_listener(self, listener: Listener) -> None:
@@ -113,8 +118,19 @@ class ServerConnection(Service):
         if self.control is not None:
             listener.control_up(self.control)
 
+    def persist(self) -> None:
+        """From now on a server that cannot be used is no reason to give up."""
+        if self._first_must_succeed:
+            self._first_must_succeed = False
+            if self.finished.called and self.running:
+                self.finished = Deferred()
+                self._start()
+
     def startService(self) -> None:
         super().startService()
+        self._start()
+
+    def _start(self) -> None:
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
 
@@ -160,7 +176,7 @@ class ServerConnection(Service):
         self._requests += 1
         request_id = str(self._requests)
         request = messages.ConnectRequest(
-            to_client_id=target, service_id=service, request_id=request_id
+            to_client_id=target, service_id=service, request_id=request_id, mode="link"
         )
         answer = await self._ask(request_id, request)
         assert isinstance(answer, messages.CreateSession)
@@ -182,7 +198,7 @@ class ServerConnection(Service):
                 del self._answers[key]
 
     async def _run(self) -> None:
-        failures = 0
+        failures = attempts = 0
         while self.running:
             try:
                 control = await self._login()
@@ -192,6 +208,7 @@ class ServerConnection(Service):
                 if self._first_must_succeed:
                     raise
                 failures += 1
+                attempts += 1
                 self._log.warn("{error}", error=str(error))
                 if not self._auto_reconnect:
                     raise
@@ -206,7 +223,10 @@ class ServerConnection(Service):
                 # A login that is thrown out at once is a failure like any other.
                 stayed = self._reactor.seconds() - signed_in > self._heartbeat_interval
                 failures = 0 if stayed else failures + 1
+                attempts = 0
             most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
+            if any(hurry() for hurry in self.hurries):
+                most = min(most, HURRY * HURRY_GROWTH ** min(attempts, 16))
             wait = self._jitter() * most
             self._log.info("next attempt in {wait:.1f} s", wait=wait)
             await deferLater(self._reactor, wait)

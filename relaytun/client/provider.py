@@ -138,17 +138,16 @@ class Provider:
         @return: the fingerprint that the visitor has to prove; empty if it need not.
         @raise UserError: if it may not visit.
         """
-        allowed = [entry for entry in service.allow if entry.id == offer.from_client_id]
-        if service.allow and not allowed:
+        allowed = service.admit(offer.from_client_id)
+        if allowed is None:
             raise UserError("it is not in allow")
         if offer.mode != service.mode:
             raise UserError(f"the server offers it in mode {offer.mode}, it is {service.mode}")
         told = "" if offer.peer_fingerprint is UNSET else str(offer.peer_fingerprint)
-        pin = next((entry.fingerprint for entry in allowed if entry.fingerprint), None)
         if service.mode == "link":
             if not told:
                 raise UserError("it has no identity")
-            self.machinery.known.check(offer.from_client_id, told, pin)
+            self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
         return told
 
 

@@ -8,7 +8,7 @@ visitor by TLS first, and what it then names is looked for among that visitor's 
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Iterator
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -47,8 +47,12 @@ class Links:
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
         self._newcomers: dict[str, list[_Newcomer]] = {}
 
-    def __iter__(self) -> Any:
-        return iter(self._links.values())
+    def __iter__(self) -> Iterator[ProviderLink]:
+        return iter(list(self._links.values()))
+
+    def hurry(self) -> bool:
+        """Whether streams wait for a channel."""
+        return any(known.is_waiting for known in self)
 
     def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
         """A channel that has yet to prove itself; C{leg} is taken over."""

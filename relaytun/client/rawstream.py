@@ -62,15 +62,19 @@ async def carry(
             session = await renew()
         else:
             session.meter.forward += len(first.sent)
-            streams = session.streams
-            running = session
-
-            def ended(stream: Splice, mood: Mood) -> None:
-                streams.discard(stream)
-                over(running)
-
-            streams.add(Splice(reactor, machinery.pool, local, sock, session.meter, ended))
+            ended = _forgetting(session, over)
+            session.streams.add(Splice(reactor, machinery.pool, local, sock, session.meter, ended))
             return
+
+
+def _forgetting(
+    session: ClientSession, over: Callable[[ClientSession], None]
+) -> Callable[[Splice, Mood], None]:
+    def ended(stream: Splice, mood: Mood) -> None:
+        session.streams.discard(stream)
+        over(session)
+
+    return ended
 
 
 @implementer(IReadDescriptor)

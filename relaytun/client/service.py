@@ -2,7 +2,7 @@
 The client as a tree of services::
 
     Client
-    |-- ServerConnection    signs in, again and again
+    |-- ServerConnection ...  signs in, again and again; one for each server
     |-- AdminService        control.sock: status
     `-- _Listener ...       one for each [connect:...]
 """
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from msgspec import UNSET
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
@@ -22,9 +24,11 @@ from twisted.logger import Logger
 
 from .. import __version__
 from ..adminsocket import AdminService
-from ..config import ClientConfig, ConnectConfig
+from ..config import ClientConfig, ConnectConfig, ServerAddress
 from ..errors import UserError
 from ..interfaces import IReactor
+from ..knownpeers import KnownPeers
+from ..link.handshake import LinkTLS
 from ..link.identity import Identity
 from ..plane.accept import Acceptor
 from ..plane.carriers import CarrierPool
@@ -32,7 +36,9 @@ from ..plane.dial import Dialer
 from ..statedir import StateDir
 from ..wire import messages
 from .connection import ServerConnection
+from .machinery import Machinery
 from .provider import Provider
+from .providerlink import Links
 from .signalling import Control, LoginError, login
 from .visitor import Visitor, wait_for_service
 
@@ -53,11 +59,11 @@ def identity_of(state: StateDir) -> Identity:
         ) from None
 
 
-def connection_to(
+def connections_to(
     reactor: IReactor, config: ClientConfig, identity: Identity, *, transient: bool
-) -> ServerConnection:
+) -> list[ServerConnection]:
     """
-    The client's standing with the server of C{config}.
+    The client's standing with each of the servers of C{config}.
 
     @param transient: a visitor of short life, beside the daemon of the same client; it gives up
         if it cannot sign in at once.
@@ -69,24 +75,42 @@ def connection_to(
             local_port=service.local_port,
             local_host=service.local_host,
             description=service.description or None,
-            mode="raw",
+            mode=service.mode,  # type: ignore[arg-type]
+            compression=service.compression or UNSET,  # type: ignore[arg-type]
         )
         for service in config.services
         if not transient
     )
 
-    def attempt() -> Deferred[Control]:
+    def attempt(server: ServerAddress) -> Deferred[Control]:
         return Deferred.fromCoroutine(
-            login(reactor, config.server, identity, config.client_id, services, transient)
+            login(reactor, server, identity, config.client_id, services, transient)
         )
 
-    return ServerConnection(
-        reactor,
-        attempt,
-        heartbeat_interval=config.heartbeat_interval,
-        reconnect_interval=config.reconnect_interval,
-        auto_reconnect=config.auto_reconnect,
-        first_must_succeed=transient,
+    return [
+        ServerConnection(
+            reactor,
+            partial(attempt, server),
+            heartbeat_interval=config.heartbeat_interval,
+            reconnect_interval=config.reconnect_interval,
+            auto_reconnect=config.auto_reconnect,
+            first_must_succeed=transient,
+        )
+        for server in config.servers
+    ]
+
+
+def machinery_of(
+    reactor: IReactor, config: ClientConfig, identity: Identity, state: StateDir
+) -> Machinery:
+    """What the sessions of this client share."""
+    return Machinery(
+        reactor=reactor,
+        dialer=Dialer(reactor),
+        pool=CarrierPool(),
+        tls=LinkTLS(identity),
+        known=KnownPeers(state),
+        resume_timeout=config.resume_timeout,
     )
 
 
@@ -108,19 +132,24 @@ class Client(MultiService):
         self._since = time.monotonic()
         self._state = StateDir(config.state_dir)
         self._identity = identity_of(self._state)
-        self._pool = CarrierPool()
-        dialer = Dialer(reactor)
-        self._connection = connection_to(reactor, config, self._identity, transient=False)
-        self._connection.finished.addCallback(lambda error: give_up(str(error)))
-        self._provider = Provider(reactor, self._connection, dialer, self._pool, config.services)
+        self._machinery = machinery_of(reactor, config, self._identity, self._state)
+        self._connections = connections_to(reactor, config, self._identity, transient=False)
+        self._links = Links(self._machinery)
+        self._providers = [
+            Provider(self._machinery, connection, config.services, self._links)
+            for connection in self._connections
+        ]
         self._visitors = [
-            Visitor(reactor, self._connection, dialer, self._pool, connect.target, connect.service)
-            for connect in config.connects
+            Visitor(self._machinery, self._connections, connect) for connect in config.connects
         ]
         AdminService(reactor, config.state_dir, {"status": self.status}).setServiceParent(self)
         for connect, visitor in zip(config.connects, self._visitors, strict=True):
             LocalPort(reactor, connect, visitor).setServiceParent(self)
-        self._connection.setServiceParent(self)
+        for connection in self._connections:
+            connection.setServiceParent(self)
+            connection.hurries.append(self._links.hurry)
+            connection.finished.addCallback(self._finished)
+        self._give_up = give_up
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if the state directory is in use or a port is busy."""
@@ -130,12 +159,14 @@ class Client(MultiService):
     def stopService(self) -> Deferred[Any]:
         for visitor in self._visitors:
             visitor.close()
-        for session in list(self._provider.sessions.values()):
-            session.cut()
+        self._links.close()
+        for provider in self._providers:
+            for session in list(provider.sessions.values()):
+                session.cut()
         stopped: Deferred[Any] = super().stopService()
 
         def done(result: Any) -> Any:
-            self._pool.close()
+            self._machinery.close()
             self._state.unlock()
             return result
 
@@ -143,22 +174,35 @@ class Client(MultiService):
 
     def status(self) -> dict[str, Any]:
         """What C{relaytun status --json} prints."""
-        connection = self._connection
-        sessions = [held.session for held in self._provider.sessions.values()]
+        up = [connection for connection in self._connections if connection.control is not None]
+        rtt = up[0].rtt if up else None
+        sessions = [
+            held.session for provider in self._providers for held in provider.sessions.values()
+        ]
+        sessions += [
+            known.session
+            for known in self._links
+            if known.session is not None and known.session not in sessions
+        ]
         for visitor in self._visitors:
-            sessions.extend(visitor.sessions.values())
-        control = connection.control
+            sessions.extend(visitor.reports())
+        control = up[0].control if up else None
         return {
             "role": "client",
             "version": __version__,
             "uptime": round(time.monotonic() - self._since, 3),
-            "connected": control is not None,
-            "rtt": connection.rtt,
+            "connected": bool(up),
+            "rtt": rtt,
             "clients": [control.client_id if control is not None else self._config.client_id],
             "services": [service.id for service in self._config.services],
-            "sessions": [session.report(connection.rtt) for session in sessions],
+            "sessions": [session.report(rtt) for session in sessions],
             "fingerprint": self._identity.fingerprint,
         }
+
+    def _finished(self, error: LoginError) -> None:
+        """One of the servers is given up: when all are, so is the client."""
+        if all(connection.finished.called for connection in self._connections):
+            self._give_up(str(error))
 
 
 class LocalPort(Service):

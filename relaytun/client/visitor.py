@@ -37,8 +37,8 @@ from .visitorlink import PeerRefused, VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
-#: What another server may answer differently.
-ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE, Code.TIMEOUT}
+#: Answers that waiting may help against.
+ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
 
 class Visitor:
@@ -153,7 +153,7 @@ class Visitor:
                 granted = await server.connection.request_session(self.target, self.service)
             except RequestError as error:
                 refused = error
-                if error.code not in ABSENT:
+                if error.code not in {*ABSENT, Code.TIMEOUT}:
                     raise
             else:
                 return self._granted(server, granted)
@@ -214,9 +214,7 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(
-                self.machinery, local, session, self._raw_over, self._session_in_time
-            )
+            await carry(self.machinery, local, session, self._raw_over, self._session_in_time)
             return
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)

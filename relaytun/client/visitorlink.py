@@ -156,7 +156,7 @@ class VisitorLink:
 
     async def _find(self, slot: int) -> None:
         machinery, link = self._machinery, self.link
-        while link.over is None:
+        while not link.is_over():
             failures = self._failures[slot]
             if failures:
                 most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
@@ -174,7 +174,7 @@ class VisitorLink:
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
                 self._failed(error)
             else:
-                if link.over is not None:
+                if link.is_over():
                     channel.close()
                     return
                 self._why, self._ever = "", True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from relaytun.config.check import check_file
 from relaytun.config.client import (
+    AllowedVisitor,
     ClientConfig,
     ConnectConfig,
     ServiceConfig,
@@ -19,6 +20,7 @@ from relaytun.config.invite import ServerAddress, format_invite, parse_invite
 from relaytun.config.server import ServerConfig, load_server
 
 __all__ = [
+    "AllowedVisitor",
     "ClientConfig",
     "ConnectConfig",
     "ServerAddress",

@@ -13,28 +13,43 @@ from pathlib import Path
 import msgspec
 
 from relaytun.config import values
-from relaytun.config.files import read_text
-from relaytun.config.invite import ServerAddress, parse_invite, parse_server_url
+from relaytun.config.invite import ServerAddress
 from relaytun.config.section import NAME_KEYS, Section
+from relaytun.config.servers import PARTS, WAYS, read_servers
 from relaytun.config.source import Source, texts
 
 _OPTIONS = {"invite": "invite", "client_id": "client_id", "state_dir": "state_dir"}
 _STATE_DIR = "relaytun"
-_SERVER_KEYS = ("invite", "invite_file", "server", "servers", "token", "token_file", "fingerprint")
-_EMPTY_TOKEN = "remove the key if the server is open, or give one"
 _transport = values.one_of("transport", "auto", "tcp", later="ws")
-_protocol = values.one_of("protocol", "tcp", "http", "ws", later="udp")
-_mode = values.one_of("mode", "raw", later="link")
-_NOWHERE = ServerAddress(host="", port=0)
+_protocol = values.one_of("protocol", "tcp", "udp", "http", "ws")
+_service_mode = values.one_of("mode", "link", "raw")
+_connect_mode = values.one_of("mode", "auto", "link", "raw")
+_compression = values.one_of("compression", "zstd", "off")
+_LINK_OR_NOT = "write mode = link, or remove"
+
+DEFAULT_MODE = "raw"
+"""The mode of a service that names none, unless it is udp, which is always C{link}."""
+
+
+class AllowedVisitor(msgspec.Struct, frozen=True):
+    """
+    A client that may visit.
+
+    @ivar fingerprint: of the identity that it has to have; L{None}: the one that is remembered.
+    """
+
+    id: str
+    fingerprint: str | None = None
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     Something that the client offers.
 
-    @ivar protocol: C{tcp}, C{http} or C{ws}.
-    @ivar allow: the ids of the clients that may visit; empty: all that the server lets in.
-    @ivar mode: C{raw}.
+    @ivar protocol: C{tcp}, C{udp}, C{http} or C{ws}.
+    @ivar allow: who may visit, each once; empty: all that the server lets in.
+    @ivar mode: C{raw} or C{link}; C{link} for udp.
+    @ivar compression: C{zstd}, or L{None}; only with C{link}, and not for udp.
     """
 
     id: str
@@ -42,8 +57,19 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     local_host: str = "localhost"
     local_port: int
     description: str = ""
-    allow: tuple[str, ...] = ()
-    mode: str = "raw"
+    allow: tuple[AllowedVisitor, ...] = ()
+    mode: str = DEFAULT_MODE
+    compression: str | None = None
+
+    def admit(self, client_id: str) -> AllowedVisitor | None:
+        """
+        Tell what is said of a visitor.
+
+        @return: L{None} if it may not come.
+        """
+        if not self.allow:
+            return AllowedVisitor(client_id)
+        return next((visitor for visitor in self.allow if visitor.id == client_id), None)
 
 
 class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +79,11 @@ class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
     @ivar name: empty for one that comes from the command line.
     @ivar target: the client that offers it.
     @ivar local_port: 0 is one that the kernel picks.
+    @ivar peer_fingerprint: of the identity that the target has to have; L{None}: the one
+        that is remembered.
+    @ivar mode: C{auto}: what the target offers, but no raw session where there was a link
+        before; C{link}: links only, as always with a C{peer_fingerprint}; C{raw}: a raw
+        session is welcome, whatever there was before.
     """
 
     name: str
@@ -60,25 +91,35 @@ class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     local_host: str = "127.0.0.1"
     local_port: int
+    peer_fingerprint: str | None = None
+    mode: str = "auto"
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     All that a client is told. Times are in seconds.
 
+    @ivar servers: at least one, in the order in which they are to be tried.
     @ivar client_id: L{None}: the server assigns one.
+    @ivar resume_timeout: how long a stream may be without any channel.
     @ivar transport: C{auto} or C{tcp}.
     """
 
-    server: ServerAddress
+    servers: tuple[ServerAddress, ...]
     client_id: str | None = None
     state_dir: Path
     auto_reconnect: bool = True
     reconnect_interval: float = 1.0
     heartbeat_interval: float = 15.0
+    resume_timeout: float = 120.0
     transport: str = "auto"
     services: tuple[ServiceConfig, ...] = ()
     connects: tuple[ConnectConfig, ...] = ()
+
+    @property
+    def server(self) -> ServerAddress:
+        """The first of its servers."""
+        return self.servers[0]
 
 
 def load_client(path: str | None, overrides: Mapping[str, str | bool]) -> ClientConfig:
@@ -106,7 +147,7 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     source.expect("client")
     options = texts(overrides, _OPTIONS)
     if "invite" in options:
-        source.one("client", {}).drop(*_SERVER_KEYS)
+        source.one("client", {}).drop(*WAYS, *PARTS)
     section = source.one("client", options)
     for each in source.sections:
         each.check()
@@ -115,12 +156,13 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     _refuse_twins(source)
     _refuse_shared_ports(source, connects)
     config = ClientConfig(
-        server=_server(section),
+        servers=read_servers(section),
         client_id=section.get("client_id", values.identifier, None),
         state_dir=section.state_dir(_STATE_DIR),
         auto_reconnect=section.get("auto_reconnect", values.switch, True),
         reconnect_interval=section.get("reconnect_interval", values.positive_duration, 1.0),
         heartbeat_interval=section.get("heartbeat_interval", values.positive_duration, 15.0),
+        resume_timeout=section.get("resume_timeout", values.positive_duration, 120.0),
         transport=section.get("transport", _transport, "auto"),
         services=tuple(services),
         connects=tuple(connects),
@@ -129,58 +171,56 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     return config
 
 
-def _server(section: Section) -> ServerAddress:
-    """Read the invite, or the server with its token and fingerprint."""
-    ways = [key for key in ("invite", "invite_file", "server") if section.given(key)]
-    if not ways:
-        remedy = "copy the line from <state-dir>/invite on the server"
-        section.note("invite", f"missing: {remedy}")
-        return _NOWHERE
-    for key in ways[1:]:
-        section.note(key, f"{ways[0]} is given as well: remove one of the two")
-    if "server" in ways:
-        return _server_by_url(section)
-    for key in ("token", "token_file", "fingerprint"):
-        if key in section.entries:
-            section.note(key, "the invite has its own: remove this key")
-    invite = section.get("invite", parse_invite, _NOWHERE)
-    return section.get("invite_file", _invite_file, invite)
-
-
-def _invite_file(text: str) -> ServerAddress:
-    return parse_invite(read_text(values.path(text)))
-
-
-def _server_by_url(section: Section) -> ServerAddress:
-    address = section.get("server", parse_server_url, _NOWHERE)
-    fingerprint = section.get("fingerprint", values.fingerprint, None)
-    if fingerprint is not None and not address.secure:
-        section.note("fingerprint", "needs TLS: write the server as wss://, or remove this key")
-    token = section.token(_EMPTY_TOKEN)
-    return msgspec.structs.replace(address, token=token, fingerprint=fingerprint)
-
-
 def _service(section: Section) -> ServiceConfig:
+    protocol = section.need("protocol", _protocol, "", "write tcp, udp, http or ws")
+    mode = _mode(section, protocol)
     return ServiceConfig(
         id=section.need("id", values.identifier, "", "give the service an id"),
-        protocol=section.need("protocol", _protocol, "", "write tcp, http or ws"),
+        protocol=protocol,
         local_host=section.get("local_host", values.host, "localhost"),
         local_port=section.need("local_port", values.port, 0, "write the port of the service"),
         description=section.get("description", values.description, ""),
-        allow=_allow(section),
-        mode=section.get("mode", _mode, "raw"),
+        allow=_allow(section, mode),
+        mode=mode,
+        compression=_compressed(section, protocol, mode),
     )
 
 
-def _allow(section: Section) -> tuple[str, ...]:
+def _mode(section: Section, protocol: str) -> str:
+    udp = protocol == "udp"
+    mode = section.get("mode", _service_mode, "link" if udp else DEFAULT_MODE)
+    if udp and mode == "raw":
+        section.note("mode", f"udp travels over links only: {_LINK_OR_NOT} this key")
+    return mode
+
+
+def _compressed(section: Section, protocol: str, mode: str) -> str | None:
+    if section.get("compression", _compression, "off") == "off":
+        return None
+    if protocol == "udp":
+        section.note("compression", "datagrams are not compressed: remove this key")
+    elif mode == "raw":
+        section.note("compression", f"only links are compressed: {_LINK_OR_NOT} this key")
+    return "zstd"
+
+
+def _allow(section: Section, mode: str) -> tuple[AllowedVisitor, ...]:
     """Read who may visit; a list that is there but empty is more likely a slip than everyone."""
     if "allow" in section.entries and not section.given("allow"):
         section.note("allow", values.NOBODY)
-    return section.get_lines("allow", values.identifiers, ())
+    nobody: dict[str, str | None] = {}
+    named = section.get_lines("allow", values.pinned_identifiers, nobody)
+    if mode == "raw" and any(named.values()):
+        section.note("allow", f"a fingerprint is proven over a link only: {_LINK_OR_NOT} it")
+    return tuple(AllowedVisitor(client_id, pin) for client_id, pin in named.items())
 
 
 def _connect(section: Section) -> ConnectConfig:
     later = values.not_yet("leaving it out", "write the id of the client that offers the service")
+    pin = section.get("peer_fingerprint", values.fingerprint, None)
+    mode = section.get("mode", _connect_mode, "auto")
+    if pin is not None and mode == "raw":
+        section.note("peer_fingerprint", f"is proven over a link only: {_LINK_OR_NOT} one of them")
     return ConnectConfig(
         name=section.need("name", values.identifier, "", "give the connect a name"),
         target=section.need("target", values.identifier, "", later),
@@ -189,6 +229,8 @@ def _connect(section: Section) -> ConnectConfig:
         local_port=section.need(
             "local_port", values.port_or_zero, 0, "write the port to open here, or 0 for any"
         ),
+        peer_fingerprint=pin,
+        mode="link" if pin is not None else mode,
     )
 
 

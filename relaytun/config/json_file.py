@@ -5,9 +5,10 @@ Finds what is wrong with the form: syntax, types, duplicates, unknown keys. What
 the values mean is not judged here.
 
 The keys are those of the INI file in camelCase, C{server} as C{serverUrl}; the
-sections are the lists C{services} and C{connect}. The bare numbers of
-C{reconnectInterval} and C{heartbeatInterval} are B{milliseconds}, as is the
-custom of JSON; texts carry a unit.
+sections are the lists C{services} and C{connect}; C{servers} and C{allow} are
+lists of texts. The bare numbers of C{reconnectInterval}, C{heartbeatInterval}
+and C{resumeTimeout} are B{milliseconds}, as is the custom of JSON; texts carry
+a unit.
 """
 
 from __future__ import annotations
@@ -143,12 +144,15 @@ def _interval(value: object) -> str:
     return value
 
 
-def _names(value: object) -> str:
-    if not isinstance(value, list) or any(
-        isinstance(each, _Number) or not isinstance(each, str) or "," in each for each in value
-    ):
-        raise TypeError("must be a list of texts, one for each client")
-    return "\n".join(value)
+def _list_of(what: str) -> Callable[[object], str]:
+    def lines(value: object) -> str:
+        if not isinstance(value, list) or any(
+            isinstance(each, _Number) or not isinstance(each, str) or "," in each for each in value
+        ):
+            raise TypeError(f"must be a list of texts, one for each {what}")
+        return "\n".join(value)
+
+    return lines
 
 
 def _presence(value: object) -> str:
@@ -160,6 +164,8 @@ _CONVERTERS: dict[str, Callable[[object], str]] = {
     "auto_reconnect": _switch,
     "reconnect_interval": _interval,
     "heartbeat_interval": _interval,
-    "allow": _names,
+    "resume_timeout": _interval,
+    "servers": _list_of("server"),
+    "allow": _list_of("client"),
     **dict.fromkeys(LATER, _presence),
 }

@@ -54,6 +54,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "auto_reconnect",
         "reconnect_interval",
         "heartbeat_interval",
+        "resume_timeout",
         "transport",
     ),
     "service": (
@@ -63,25 +64,16 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "description",
         "allow",
         "mode",
+        "compression",
         "remote_port",
         "custom_domains",
         "subdomain",
     ),
-    "connect": ("target", "service", "local_host", "local_port", "peer_fingerprint"),
+    "connect": ("target", "service", "local_host", "local_port", "peer_fingerprint", "mode"),
 }
 """The keys of each kind of section, in the spelling of an INI file."""
 
-LATER = frozenset(
-    {
-        *KEYS["public"],
-        *KEYS["http"],
-        "servers",
-        "remote_port",
-        "custom_domains",
-        "subdomain",
-        "peer_fingerprint",
-    }
-)
+LATER = frozenset({*KEYS["public"], *KEYS["http"], "remote_port", "custom_domains", "subdomain"})
 """The keys of the design that this version cannot honour; they may be there, but empty."""
 
 SERVER_KINDS = frozenset({"server", "public", "http"})

@@ -160,15 +160,19 @@ def identifier(text: str) -> str:
     return text
 
 
-def identifiers(text: str) -> tuple[str, ...]:
-    """Read ids that are separated by commas or line ends; at least one."""
-    words = [word.strip() for word in re.split(r"[,\n]", text)]
-    if any("@sha256:" in word for word in words):
-        raise ValueError(
-            "a fingerprint after an id is not yet available in this version; "
-            "write the id without @sha256:"
-        )
-    found = tuple(dict.fromkeys(identifier(word) for word in words if word))
+def pinned_identifiers(text: str) -> dict[str, str | None]:
+    """
+    Read ids that are separated by commas or line ends, each with C{@} and a fingerprint or not.
+
+    @return: at least one id, each with its fingerprint or L{None}.
+    """
+    found: dict[str, str | None] = {}
+    for word in (each.strip() for each in re.split(r"[,\n]", text)):
+        if word:
+            name, at, pin = word.partition("@")
+            pinned = fingerprint(pin) if at else None
+            if found.setdefault(identifier(name), pinned) != pinned:
+                raise ValueError("one client is there twice, not the same way: remove one")
     if not found:
         raise ValueError(NOBODY)
     return found
@@ -248,7 +252,7 @@ def path(text: str) -> Path:
         raise ValueError("there is no such home folder: write the whole path") from None
 
 
-def one_of(key: str, *choices: str, later: str) -> Callable[[str], str]:
+def one_of(key: str, *choices: str, later: str | None = None) -> Callable[[str], str]:
     """
     Make a parser of one of a few words.
 

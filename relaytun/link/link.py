@@ -102,6 +102,10 @@ class Link:
 
     # For whoever uses it.
 
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.over is not None
+
     @property
     def connected(self) -> bool:
         """Whether it has a channel."""

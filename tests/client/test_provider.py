@@ -8,7 +8,7 @@ from twisted.internet import reactor
 
 from relaytun.client import provider as module
 from relaytun.client.provider import FEWEST_SPARES, MOST_SPARES, Provider
-from relaytun.config import ServiceConfig
+from relaytun.config import AllowedVisitor, ServiceConfig
 from relaytun.wire import messages, preamble
 from relaytun.wire.preamble import Refusal, Role
 
@@ -35,7 +35,7 @@ class ProviderTests(HandMadeServer):
                     protocol="tcp",
                     local_host="127.0.0.1",
                     local_port=self.service.getsockname()[1],
-                    allow=allow,
+                    allow=tuple(map(AllowedVisitor, allow)),
                 )
             ],
         )

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from relaytun.config import (
+    AllowedVisitor,
     ClientConfig,
     ConnectConfig,
-    ServerAddress,
     ServiceConfig,
     load_client,
     parse_invite,
 )
+from relaytun.config.client import DEFAULT_MODE
 from tests.config.support import INVITE, PRINT, ConfigCase
 
 SAMPLE = f"""\
@@ -98,7 +99,7 @@ class ClientTests(ConfigCase):
     def test_sample(self) -> None:
         """The sample of the documentation means the same in both forms."""
         expected = ClientConfig(
-            server=parse_invite(INVITE),
+            servers=(parse_invite(INVITE),),
             client_id="client-a",
             state_dir=Path("/home/ann/.local/state/relaytun"),
             services=(
@@ -107,7 +108,8 @@ class ClientTests(ConfigCase):
                     protocol="http",
                     local_port=8080,
                     description="my web page",
-                    allow=("client-b", "client-c"),
+                    allow=(AllowedVisitor("client-b"), AllowedVisitor("client-c")),
+                    mode="raw",
                 ),
             ),
             connects=(
@@ -122,51 +124,9 @@ class ClientTests(ConfigCase):
         """A client needs nothing but the invite."""
         config = load_client(None, {"invite": INVITE})
         state = Path("/home/ann/.local/state/relaytun")
-        self.assertEqual(config, ClientConfig(server=parse_invite(INVITE), state_dir=state))
+        self.assertEqual(config, ClientConfig(servers=(parse_invite(INVITE),), state_dir=state))
         self.environment({"XDG_STATE_HOME": "/xdg"})
         self.assertEqual(load_client(None, {"invite": INVITE}).state_dir, Path("/xdg/relaytun"))
-
-    def test_invite_file(self) -> None:
-        """An invite may be in a file of its own."""
-        path = self.write("invite", f"{INVITE}\n")
-        self.assertEqual(
-            self.client(f"[client]\ninvite_file = {path}\n").server, parse_invite(INVITE)
-        )
-        path = self.write("invite", "s3cret\n")
-        line = self.one_problem(f"[client]\ninvite_file = {path}\n")
-        self.assertIn("[client] invite_file: not an invite", line)
-
-    def test_server_url(self) -> None:
-        """A server may be named by URL, with token and fingerprint or without."""
-        config = self.client(
-            f"[client]\nserver = wss://a:1\ntoken = t0ken\nfingerprint = {PRINT.upper()}\n"
-        )
-        expected = ServerAddress(host="a", port=1, token="t0ken", fingerprint=PRINT)
-        self.assertEqual(config.server, expected)
-        path = self.write("token", "t0ken\n")
-        config = self.client(f'{{"serverUrl": "ws://[::1]", "tokenFile": "{path}"}}')
-        expected = ServerAddress(host="::1", port=9000, secure=False, token="t0ken")
-        self.assertEqual(config.server, expected)
-
-    def test_no_server(self) -> None:
-        """Without a server the error says where the invite is found."""
-        saying = "missing: copy the line from <state-dir>/invite on the server"
-        for text in ("", "[client]\n", "[client]\ninvite =\n"):
-            self.assertEqual(self.one_problem(text), f"client.ini: [client] invite: {saying}")
-        self.assertEqual(self.one_problem("{}"), f"client.json: invite: {saying}")
-        self.assertEqual(self.problems(lambda: load_client(None, {})), [f"--invite: {saying}"])
-        self.assertEqual(self.one_problem(SAMPLE, invite=""), f"--invite: {saying}")
-
-    def test_two_servers(self) -> None:
-        """The server is named in one way."""
-        line = self.one_problem(HEAD + "server = wss://a\n")
-        self.assertEqual(
-            line, "client.ini: [client] server: invite is given as well: remove one of the two"
-        )
-        line = self.one_problem(HEAD + "invite_file = \n" + f"fingerprint = {PRINT}\n")
-        self.assertIn("fingerprint: the invite has its own", line)
-        line = self.one_problem(HEAD + "token = s3cret\n")
-        self.assertIn("token: the invite has its own", line)
 
     def test_override_invite(self) -> None:
         """An invite on the command line replaces all that the file says of the server."""
@@ -180,17 +140,6 @@ class ClientTests(ConfigCase):
         lines = self.client_problems("", invite="relaytun://s3cret@a", client_id="-")
         self.assertEqual([line.split(":")[0] for line in lines], ["--invite", "--client-id"])
 
-    def test_bad_server(self) -> None:
-        """A bad URL, token or fingerprint is told where it stands."""
-        for body, saying in {
-            "server = wss://a/s3cret": "server: not a server: remove what comes after",
-            "server = wss://a\ntoken = s3cret two": "token: not a token",
-            "server = wss://a\ntoken =": "token: token is empty: remove the key if the server",
-            "server = wss://a\nfingerprint = s3cret": "fingerprint: not a fingerprint",
-            f"server = ws://a\nfingerprint = {PRINT}": "fingerprint: needs TLS",
-        }.items():
-            self.assertIn(saying, self.one_problem(f"[client]\n{body}\n"))
-
     def test_bad_values(self) -> None:
         """Each value of the client's section has its rule."""
         for body, saying in {
@@ -199,6 +148,7 @@ class ClientTests(ConfigCase):
             "auto_reconnect = maybe": "auto_reconnect: not a yes or no",
             "reconnect_interval = 0": "reconnect_interval: must be more than 0",
             "heartbeat_interval = x": "heartbeat_interval: not a time",
+            "resume_timeout = 0": "resume_timeout: must be more than 0",
             "transport = udp": "transport: not a choice: use transport = auto or tcp",
         }.items():
             self.assertIn(saying, self.one_problem(f"{HEAD}{body}\n"))
@@ -208,14 +158,9 @@ class ClientTests(ConfigCase):
         later = "is not yet available in this version;"
         for text, saying in {
             HEAD + "transport = ws\n": f"[client] transport: ws {later} use transport = auto or",
-            HEAD + "servers = a\n": f"[client] servers: this key {later} remove it",
-            service(mode="link"): f"client.ini: [service:web] mode: link {later} use mode = raw",
-            service(protocol="udp"): f"protocol: udp {later} use protocol = tcp, http or ws",
             service(remote_port="6000"): f"remote_port: this key {later} remove it",
             service(custom_domains="a.example"): f"custom_domains: this key {later}",
             service(subdomain="a"): f"subdomain: this key {later}",
-            service(allow=f"b@{PRINT}"): f"allow: a fingerprint after an id {later}",
-            HEAD + connect(peer_fingerprint=PRINT): f"peer_fingerprint: this key {later}",
             HEAD + connect(target=""): f"[connect:db] target: missing: leaving it out {later}",
         }.items():
             self.assertIn(saying, self.one_problem(text))
@@ -225,13 +170,18 @@ class ClientTests(ConfigCase):
         for text, saying in {
             HEAD + "[service]\nprotocol = tcp\nlocal_port = 1\n": "[service]: missing: give the",
             HEAD + "[service:a b]\nprotocol = tcp\nlocal_port = 1\n": "[service:a b]: not an id",
-            service(protocol=""): "[service:web] protocol: missing: write tcp, http or ws",
+            service(protocol=""): "[service:web] protocol: missing: write tcp, udp, http",
             service(local_port=""): "[service:web] local_port: missing: write the port",
             service(local_port="0"): "local_port: not a port",
             service(local_host="a:80"): "local_host: not a host: write it without a port",
             service(description="x" * 257): "description: not a description",
-            service(mode="cooked"): "mode: not a choice: use mode = raw",
+            service(mode="cooked"): "mode: not a choice: use mode = link or raw",
+            service(compression="gzip"): "compression: not a choice: use compression = zstd or off",
             service(allow="a b"): "allow: not an id",
+            service(allow="a@"): "allow: not a fingerprint: write sha256: and 64 hex digits",
+            service(allow="a@b"): "allow: not a fingerprint",
+            service(allow=f"@{PRINT}"): "allow: not an id",
+            service(allow=f"a, a@{PRINT}", mode="link"): "allow: one client is there twice",
         }.items():
             self.assertIn(saying, self.one_problem(text))
 
@@ -246,7 +196,86 @@ class ClientTests(ConfigCase):
     def test_allow_over_lines(self) -> None:
         """A long list of visitors may go on to indented lines."""
         config = self.client(service(allow="a,\n  b"))
-        self.assertEqual(config.services[0].allow, ("a", "b"))
+        self.assertEqual(config.services[0].allow, (AllowedVisitor("a"), AllowedVisitor("b")))
+
+    def test_allow(self) -> None:
+        """A visitor may be named with the identity that it has to have."""
+        config = self.client(service(mode="link", allow=f"a@{PRINT.upper()}, b, b"))
+        (offered,) = config.services
+        self.assertEqual(offered.allow, (AllowedVisitor("a", PRINT), AllowedVisitor("b")))
+        self.assertEqual(offered.admit("a"), AllowedVisitor("a", PRINT))
+        self.assertEqual(offered.admit("b"), AllowedVisitor("b", None))
+        self.assertIsNone(offered.admit("c"))
+        (everybody,) = self.client(service()).services
+        self.assertEqual(everybody.admit("c"), AllowedVisitor("c", None))
+
+    def test_modes(self) -> None:
+        """A service is in the mode that it names; udp always travels over links."""
+        for keys, expected in (
+            ({}, DEFAULT_MODE),
+            ({"mode": "raw"}, "raw"),
+            ({"mode": "link"}, "link"),
+            ({"protocol": "udp"}, "link"),
+            ({"protocol": "udp", "mode": "link"}, "link"),
+        ):
+            self.assertEqual(self.client(service(**keys)).services[0].mode, expected)
+        line = self.one_problem(service(protocol="udp", mode="raw"))
+        self.assertIn("[service:web] mode: udp travels over links only: write mode = link", line)
+
+    def test_compression(self) -> None:
+        """Links may be compressed, if somebody asks for it; nothing else is."""
+        for keys, expected in (
+            ({}, None),
+            ({"compression": "off", "mode": "raw"}, None),
+            ({"compression": "zstd", "mode": "link"}, "zstd"),
+        ):
+            self.assertEqual(self.client(service(**keys)).services[0].compression, expected)
+        line = self.one_problem(service(compression="zstd", mode="raw"))
+        self.assertIn("compression: only links are compressed: write mode = link, or", line)
+        line = self.one_problem(service(compression="zstd", protocol="udp"))
+        self.assertIn("compression: datagrams are not compressed: remove this key", line)
+
+    def test_pin(self) -> None:
+        """A pinned target has to be at the end of a link, where it proves itself."""
+        config = self.client(HEAD + connect("a", peer_fingerprint=PRINT) + connect("b"))
+        pinned, free = config.connects
+        self.assertEqual((pinned.peer_fingerprint, pinned.mode), (PRINT, "link"))
+        self.assertEqual((free.peer_fingerprint, free.mode), (None, "auto"))
+        for mode in ("auto", "link", "raw"):
+            (given,) = self.client(HEAD + connect(mode=mode)).connects
+            self.assertEqual(given.mode, mode)
+
+    def test_pin_without_link(self) -> None:
+        """A fingerprint that nobody would prove is refused, on either side."""
+        saying = "proven over a link only: write mode = link, or remove"
+        for text in (
+            service(mode="raw", allow=f"a@{PRINT}"),
+            HEAD + connect(mode="raw", peer_fingerprint=PRINT),
+        ):
+            self.assertIn(saying, self.one_problem(text))
+
+    def test_link_in_json(self) -> None:
+        """The keys about links mean the same in JSON."""
+        offered = {"id": "web", "protocol": "tcp", "localPort": 80}
+        offered |= {"mode": "link", "compression": "zstd", "allow": [f"b@{PRINT}", "c"]}
+        visited = {"name": "db", "target": "a", "service": "b", "localPort": 0}
+        document = {
+            "servers": [INVITE, "wss://b"],
+            "resumeTimeout": 1500,
+            "services": [offered],
+            "connect": [visited | {"peerFingerprint": PRINT}],
+        }
+        written = (
+            f"[client]\nservers = {INVITE}, wss://b\nresume_timeout = 1500ms\n"
+            "[service:web]\nprotocol = tcp\nlocal_port = 80\nmode = link\n"
+            f"compression = zstd\nallow = b@{PRINT}, c\n"
+            + connect(service="b", peer_fingerprint=PRINT)
+        )
+        config = self.client(json.dumps(document))
+        self.assertEqual(config, self.client(written))
+        self.assertEqual(config.resume_timeout, 1.5)
+        line = self.one_problem(json.dumps(document | {"resumeTimeout": "90"}))
+        self.assertIn("resumeTimeout: must be a number of milliseconds", line)
 
     def test_swallowed_key(self) -> None:
         """A key that starts with a blank is not lost in the value before it."""
@@ -262,6 +291,8 @@ class ClientTests(ConfigCase):
             connect(local_port=""): "local_port: missing: write the port to open here",
             connect(local_port="65536"): "local_port: not a port",
             connect(local_host="a b"): "local_host: not a host",
+            connect(peer_fingerprint="sha256:00"): "peer_fingerprint: not a fingerprint",
+            connect(mode="udp"): "mode: not a choice: use mode = auto, link or raw",
         }.items():
             self.assertIn(saying, self.one_problem(HEAD + text))
 
@@ -299,7 +330,7 @@ class ClientTests(ConfigCase):
 
     def test_all_problems(self) -> None:
         """All that is wrong is told at once."""
-        text = "[client]\nfoo = 1\n[service:web]\nmode = link\n[conect:x]\n"
+        text = "[client]\nfoo = 1\n[service:web]\nmode = cooked\n[conect:x]\n"
         self.assertEqual(len(self.client_problems(text)), 6)
 
     def test_json_places(self) -> None:

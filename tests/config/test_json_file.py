@@ -46,7 +46,8 @@ class JsonTests(ConfigCase):
         """Numbers, switches and lists become the texts of an INI file."""
         (client, service), notes = self.read(
             """{"serverUrl": "wss://a", "autoReconnect": false, "reconnectInterval": 1500,
-                "heartbeatInterval": "20s", "token": null,
+                "heartbeatInterval": "20s", "token": null, "resumeTimeout": 90000,
+                "servers": ["wss://a", "wss://b"],
                 "services": [{"id": "web", "localPort": 80, "allow": ["a", "b"]}]}"""
         )
         self.assertEqual(notes, [])
@@ -57,6 +58,8 @@ class JsonTests(ConfigCase):
                 "auto_reconnect": "no",
                 "reconnect_interval": "1500ms",
                 "heartbeat_interval": "20s",
+                "resume_timeout": "90000ms",
+                "servers": "wss://a\nwss://b",
             },
         )
         self.assertEqual(
@@ -107,6 +110,9 @@ class JsonTests(ConfigCase):
             '"autoReconnect": "yes"': "autoReconnect: must be true or false",
             '"heartbeatInterval": true': "heartbeatInterval: must be a number of milliseconds",
             '"heartbeatInterval": "1000"': "or a text with a unit",
+            '"servers": "wss://a"': "servers: must be a list of texts, one for each server",
+            '"servers": [1]': "servers: must be a list of texts, one for each server",
+            '"servers": ["wss://a, wss://b"]': "servers: must be a list of texts",
             '"services": {}': "services: must be a list of objects",
             '"services": ["web"]': "services[0]: must be an object",
             '"services": [{"localPort": true}]': "services[0].localPort: must be a number",
@@ -119,12 +125,11 @@ class JsonTests(ConfigCase):
 
     def test_later(self) -> None:
         """What comes later is told as such, whatever its type, unless it is empty."""
-        body = '"servers": ["a"], "services": [{"remotePort": 1, "customDomains": []}]'
+        body = '"services": [{"remotePort": 1, "customDomains": []}]'
         notes = self.noted(f"{{{body}}}")
         self.assertEqual(
             notes,
             [
-                "a.json: servers: this key is not yet available in this version; remove it",
                 "a.json: services[0].remotePort: "
                 "this key is not yet available in this version; remove it",
             ],

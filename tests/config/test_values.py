@@ -20,13 +20,14 @@ PARSERS: list[Callable[[str], object]] = [
     values.port_or_zero,
     values.listening,
     values.identifier,
-    values.identifiers,
+    values.pinned_identifiers,
     values.host,
     values.token,
     values.fingerprint,
     values.description,
     values.path,
-    values.one_of("mode", "raw", later="link"),
+    values.one_of("mode", "raw", "link"),
+    values.one_of("transport", "tcp", later="ws"),
     lambda text: values.host_and_port(text, default=None),
 ]
 
@@ -135,12 +136,26 @@ class ValuesTests(SynchronousTestCase):
         self.reads(values.identifier, {"a": "a", "0.b_c-D": "0.b_c-D", longest: longest})
         self.refuses(values.identifier, "", "-a", "a b", "é", "a\n", "a" * 65, saying="1 to 64")
 
-    def test_identifiers(self) -> None:
-        """A list of ids has commas or lines, no doubles, and is never empty."""
-        self.reads(values.identifiers, {"a": ("a",), "a, b,a": ("a", "b"), "a,\nb\n": ("a", "b")})
-        self.refuses(values.identifiers, "", ",", saying="at least one")
-        self.refuses(values.identifiers, "a, b c", saying="not an id")
-        self.refuses(values.identifiers, "a@sha256:00", saying="not yet")
+    def test_pinned_identifiers(self) -> None:
+        """A list of ids has commas or lines and is never empty; an id may have a fingerprint."""
+        one, other = "sha256:" + "0a" * 32, "sha256:" + "0b" * 32
+        self.reads(
+            values.pinned_identifiers,
+            {
+                "a": {"a": None},
+                "a, b,a": {"a": None, "b": None},
+                "a,\nb\n": {"a": None, "b": None},
+                f"b@{one.upper()},a": {"b": one, "a": None},
+                f"a@{one},a@{one}": {"a": one},
+            },
+        )
+        self.refuses(values.pinned_identifiers, "", ",", saying="at least one")
+        self.refuses(values.pinned_identifiers, "a, b c", f"@{one}", saying="not an id")
+        self.refuses(
+            values.pinned_identifiers, "a@", "a@sha256:00", f"a@{one}@", saying="not a fingerprint"
+        )
+        for twice in (f"a, a@{one}", f"a@{one}, a", f"a@{one}, a@{other}"):
+            self.refuses(values.pinned_identifiers, twice, saying="there twice")
 
     def test_host(self) -> None:
         """A host is a bare name or address."""
@@ -190,8 +205,9 @@ class ValuesTests(SynchronousTestCase):
         self.refuses(values.path, "~no-such-user-here/x", saying="home")
 
     def test_one_of(self) -> None:
-        """A choice tells the choices, and which one comes later."""
+        """A choice tells the choices, and which one comes later, if any does."""
         parse = values.one_of("protocol", "tcp", "http", "ws", later="udp")
         self.reads(parse, {"tcp": "tcp", "ws": "ws"})
         self.refuses(parse, "TCP", "", saying="use protocol = tcp, http or ws")
         self.refuses(parse, "udp", saying="udp is not yet available in this version; use protocol")
+        self.refuses(values.one_of("mode", "raw", "link"), "udp", saying="use mode = raw or link")

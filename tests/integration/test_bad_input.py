@@ -257,13 +257,17 @@ class BadInput(ProcessTestCase):
                 Mistake(
                     text=good + "[service:web]\n", says=["protocol: missing", "local_port: missing"]
                 ),
-                Mistake(text=good + service + "mode = link\n", says=["not yet available"]),
+                Mistake(
+                    text=good + service + f"mode = raw\nallow = a@{PRINT}\ncompression = zstd\n",
+                    says=["allow: a fingerprint is", "compression: only links"],
+                ),
                 Mistake(
                     text=good + service + "allow =\nremote_port = 6000\nsubdomain = a\n",
                     says=["remote_port: ", "subdomain: ", "allow: empty"],
                 ),
                 Mistake(
-                    text=good + service.replace("tcp", "udp"), says=["udp is not yet available"]
+                    text=good + service.replace("tcp", "udp") + "mode = raw\n",
+                    says=["udp travels over links only"],
                 ),
                 Mistake(text=good + "autoreconnect = no\n", says=["did you mean auto_reconnect?"]),
                 Mistake(

@@ -269,9 +269,7 @@ class AnyBytesTests(SynchronousTestCase):
         ):
             self.assertRaises(WireError, messages.decode, (data % huge).encode(), FROM_SERVER)
         ignored = '{"type":"unregister","payload":{"unknown":' + huge + "}}"
-        self.assertEqual(
-            messages.decode(ignored.encode(), FROM_CLIENT), messages.Unregister()
-        )
+        self.assertEqual(messages.decode(ignored.encode(), FROM_CLIENT), messages.Unregister())
 
     def test_key_twice(self) -> None:
         """A key that stands twice in an object, at whatever depth, is a WireError."""
@@ -560,10 +558,11 @@ class ContractTests(SynchronousTestCase):
             FROM_SERVER,
             """{"type": "connect_request", "payload": {"fromClientId": "b", "toClientId": "a",
                 "serviceId": "s", "sessionId": "0123456789abcdef0123456789abcdef",
-                "channelKey": "a2V5", "mode": "link", "peerFingerprint": "%s",
+                "channelKey": "a2V5", "mode": "link", "peerFingerprint": "PRINT",
                 "datagramSession": 4294967295,
-                "relayAddr": {"host": "r", "port": 9001, "protocol": "tcp"}}}"""
-            % PRINT,
+                "relayAddr": {"host": "r", "port": 9001, "protocol": "tcp"}}}""".replace(
+                "PRINT", PRINT
+            ),
             messages.ConnectOffer(
                 from_client_id="b",
                 to_client_id="a",
@@ -605,10 +604,10 @@ class ContractTests(SynchronousTestCase):
             "service": {"id": "s", "protocol": "udp", "localPort": 53, "localHost": "localhost",
                         "description": null, "mode": "link"},
             "relayAddr": {"host": "r", "port": 9001, "protocol": "tcp"}, "channelKey": "a2V5",
-            "mode": "link", "peerFingerprint": "%s", "datagramSession": 0}}"""
+            "mode": "link", "peerFingerprint": "PRINT", "datagramSession": 0}}"""
         self.both(
             FROM_SERVER,
-            text % PRINT,
+            text.replace("PRINT", PRINT),
             messages.CreateSession(
                 session_id=SESSION,
                 peer_client_id="a",
@@ -658,9 +657,7 @@ class ContractTests(SynchronousTestCase):
                 '{"type":"error","payload":{"code":"rejected","message":"m","sessionId":"'
                 + SESSION
                 + '","requestId":"7"}}',
-                messages.Error(
-                    code="rejected", message="m", session_id=SESSION, request_id="7"
-                ),
+                messages.Error(code="rejected", message="m", session_id=SESSION, request_id="7"),
             ),
         ):
             self.both(FROM_SERVER, text, message)
