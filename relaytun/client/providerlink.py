@@ -207,7 +207,7 @@ class _Newcomer:
         self._links = links
         self._deadline: IDelayedCall | None = None
         self._peer = Peer(session.peer_fingerprint)
-        tls = machinery.tls.connection(leg, visitor=False, peer=self._peer)
+        tls = machinery.tls.connection(visitor=False, peer=self._peer)
         self.channel = Channel(machinery.reactor, leg, tls)
         self.channel.owner = self
 

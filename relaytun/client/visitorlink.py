@@ -198,7 +198,7 @@ class VisitorLink:
         machinery = self._machinery
         peer = Peer(session.peer_fingerprint)
         channel = Channel(
-            machinery.reactor, sock, machinery.tls.connection(sock, visitor=True, peer=peer)
+            machinery.reactor, sock, machinery.tls.connection(visitor=True, peer=peer)
         )
         channel.start()
         try:

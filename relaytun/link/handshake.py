@@ -8,7 +8,6 @@ fingerprint that it expects.  Authorities, names and dates mean nothing here.
 from __future__ import annotations
 
 import hmac
-import socket
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -22,6 +21,8 @@ DATAGRAM_LABEL = b"EXPORTER-relaytun-datagrams"
 DATAGRAM_SECRET_SIZE = 64
 # AES-128 first: as good as the others here, and the fastest.
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
+# SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name: a frame is one call.
+_PARTIAL_WRITE = 1
 
 
 class HandshakeError(Exception):
@@ -62,12 +63,12 @@ class LinkTLS:
         self._contexts[True].set_alpn_protos([PROTOCOL])
         self._contexts[False].set_alpn_select_callback(_choose)
 
-    def connection(self, sock: socket.socket, visitor: bool, peer: Peer) -> SSL.Connection:
+    def connection(self, visitor: bool, peer: Peer) -> SSL.Connection:
         """
         @param visitor: whether this side is the visitor, which is the TLS client.
-        @return: a connection on C{sock}, before its handshake.
+        @return: a connection on memory, before its handshake.
         """
-        connection = SSL.Connection(self._contexts[visitor], sock)
+        connection = SSL.Connection(self._contexts[visitor], None)
         connection.set_app_data(peer)
         if visitor:
             connection.set_connect_state()
@@ -102,6 +103,7 @@ def _context(method: int, identity: Identity) -> SSL.Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.use_privatekey(crypto.PKey.from_cryptography_key(identity.key))
     context.use_certificate(crypto.X509.from_cryptography(identity.certificate))
+    context.clear_mode(_PARTIAL_WRITE)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     return context
 

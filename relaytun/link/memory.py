@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from ..wire.frames import HEADER_SIZE
 
-#: Bytes of a frame at most: eight TLS records, header included.
-CHUNK = 128 * 1024
+#: Bytes of a frame at most: sixteen TLS records, header included.
+CHUNK = 256 * 1024
 #: Bytes of its payload.
 PAYLOAD = CHUNK - HEADER_SIZE
 #: Below this a chunk is copied, and does not occupy a whole buffer.
-SMALL = 32 * 1024
+SMALL = 64 * 1024
 #: For all streams of a process.
 CAP = 128 * 1024 * 1024
 #: What a stream that has nothing in flight may send however full the memory is.

@@ -190,7 +190,7 @@ class Stream:
     def took(self, size: int) -> None:
         """The program took C{size} bytes."""
         self.consumed += size
-        keeps_up = self.consumed == self.received
+        keeps_up = self.received - self.consumed <= self._window // 4
         if keeps_up and self.announced - self.received < self._window // 2 < MOST_WINDOW // 2:
             self._window *= 2  # Let more be on the way: that is what may slow it down.
         if self.consumed + self._window - self.announced >= self._window // 4:

@@ -19,6 +19,9 @@ from ..interfaces import IReactor
 from ..wire.frames import HEADER_SIZE, Reset
 from .accept import close_in_order, reset
 
+#: Full chunks that are read before the reactor turns to others.
+_AT_ONCE = 2
+
 
 class Memory(Protocol):
     """Where chunks are read into; its C{scratch} has room for a header before each."""
@@ -124,21 +127,26 @@ class SocketEnd:
     # For the reactor.
 
     def doRead(self) -> None:
-        if not self._reading:
-            return
-        allowance = self._stream.allowance()
-        if allowance <= 0:
-            self._pause()
-            return
-        try:
-            size = self._sock.recv_into(self._memory.scratch[HEADER_SIZE:], allowance)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._stream.reset(Reset.PROGRAM)
-            return
-        if size:
+        for _ in range(_AT_ONCE):
+            if not self._reading:
+                return
+            allowance = self._stream.allowance()
+            if allowance <= 0:
+                self._pause()
+                return
+            try:
+                size = self._sock.recv_into(self._memory.scratch[HEADER_SIZE:], allowance)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._stream.reset(Reset.PROGRAM)
+                return
+            if not size:
+                break
             self._stream.send(size)
+            if size < allowance:
+                return
+        else:
             return
         self._pause()
         self._finished = True
