@@ -22,8 +22,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from ..errors import UserError
-from ..statedir import StateDir
+from .errors import UserError
+from .statedir import StateDir
 
 NAME = "known_peers"
 #: The most lines that the file grows to by itself.
@@ -39,10 +39,6 @@ _GUEST = re.compile(r"guest-[0-9a-f]{8}")
 
 class PeerChanged(UserError):
     """A client shows another identity than the one that it has to have."""
-
-
-class PeerDowngraded(UserError):
-    """A service that was visited over a link is to be had in raw mode only."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +148,11 @@ class KnownPeers:
         """
         return any(service in line.services for _, line in self._readable(client_id))
 
-    def downgraded(self, client_id: str, service: str) -> PeerDowngraded:
-        """The error for a service that L{was_linked} and is offered in raw mode now."""
+    def downgraded(self, client_id: str, service: str) -> str:
+        """What to say of a service that L{was_linked} and is offered in raw mode now."""
         numbers = [number for number, line in self._of(client_id) if service in line.services]
         line = f"line {numbers[0]} of {self.path}" if numbers else str(self.path)
-        return PeerDowngraded(
+        return (
             f"{client_id} offers {service} in raw mode now, in which the server can read all of "
             "it; before, it was encrypted up to that client\n"
             f"either the mode was changed at {client_id}, or the server wants to listen in: ask "

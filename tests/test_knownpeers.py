@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.knownpeers}."""
+"""Tests of L{relaytun.knownpeers}."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client import knownpeers as module
-from relaytun.client.knownpeers import KnownPeers, PeerChanged
+from relaytun import knownpeers as module
 from relaytun.errors import UserError
+from relaytun.knownpeers import KnownPeers, PeerChanged
 from relaytun.statedir import StateDir
 
 ONE, TWO, THREE = (f"sha256:{digit * 64}" for digit in "123")
@@ -276,9 +276,9 @@ class DowngradeTests(KnownPeersCase):
             self.assertEqual(self.process().was_linked(client_id, service), linked)
 
     def test_downgraded(self) -> None:
-        """The error says what happened, what it may mean, and both ways to go on."""
+        """It says what happened, what it may mean, and both ways to go on."""
         self.peers.remember("a", ONE, "web")
-        said = str(self.peers.downgraded("a", "web"))
+        said = self.peers.downgraded("a", "web")
         for part in (
             "a offers web in raw mode now",
             "the server can read",
