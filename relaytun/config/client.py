@@ -27,7 +27,7 @@ _connect_mode = values.one_of("mode", "auto", "link", "raw")
 _compression = values.one_of("compression", "zstd", "off")
 _LINK_OR_NOT = "write mode = link, or remove"
 
-DEFAULT_MODE = "raw"
+DEFAULT_MODE = "link"
 """The mode of a service that names none, unless it is udp, which is always C{link}."""
 
 
