@@ -225,11 +225,21 @@ class ServerConnection(Service):
                 failures = 0 if stayed else failures + 1
                 attempts = 0
             most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
+            await self._pause(self._jitter() * most, attempts)
+
+    async def _pause(self, wait: float, attempts: int) -> None:
+        """
+        @param wait: seconds, or fewer as soon as somebody's streams wait: those may find out
+            later than this that the server is gone, or be opened in the meantime.
+        """
+        self._log.info("next attempt in {wait:.1f} s", wait=wait)
+        end = self._reactor.seconds() + wait
+        while (left := end - self._reactor.seconds()) > 0:
             if any(hurry() for hurry in self.hurries):
-                most = min(most, HURRY * HURRY_GROWTH ** min(attempts, 16))
-            wait = self._jitter() * most
-            self._log.info("next attempt in {wait:.1f} s", wait=wait)
-            await deferLater(self._reactor, wait)
+                soon = self._jitter() * HURRY * HURRY_GROWTH ** min(attempts, 16)
+                await deferLater(self._reactor, min(left, soon))
+                return
+            await deferLater(self._reactor, min(left, HURRY))
 
     async def _use(self, control: Control) -> None:
         self.control = control

@@ -102,6 +102,19 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(0.5)
         self.assertEqual(self.attempts, [0, 0.5])
 
+    def test_hurry(self) -> None:
+        """As soon as streams wait, the next attempt does: a long wait that runs is cut short."""
+        self.logins = [LoginError("no") for _ in range(9)]
+        connection = self.connection(reconnect_interval=30.0)
+        waiting: list[bool] = []
+        connection.hurries.append(lambda: bool(waiting))
+        connection.startService()
+        self.clock.pump([0.125] * 8)
+        self.assertEqual(self.attempts, [0])
+        waiting.append(True)
+        self.clock.pump([0.125] * 8)
+        self.assertGreater(len(self.attempts), 2)
+
     def test_refused_at_once(self) -> None:
         """A login that is thrown out at once counts as a failure: no spin."""
         first, second = FakeControl(), FakeControl()
