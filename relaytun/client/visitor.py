@@ -235,7 +235,8 @@ class Visitor:
         ended.session.link = None
         if self.link is ended:
             self.link = None
-        self._complain(why)
+        if why:
+            self._complain(why)
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)

@@ -35,10 +35,17 @@ from .machinery import Machinery
 #: Seconds between attempts to get a channel: at first, and at most.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
-#: Seconds that a program waits for the first channel of a link.
+#: Seconds that a program waits for a channel if there is none when it comes.
 FIRST_CHANNEL = 20.0
 #: A channel that lived as long as this was a good one.
 _GOOD = 2.0
+#: How a link can end.
+_WORDS = {
+    Reset.UNKNOWN: "the provider's process has died, and with it the streams",
+    Reset.SHUTDOWN: "the provider has ended",
+    Reset.TIMEOUT: "no channel could be had in time",
+    Reset.PROTOCOL: "the provider broke the rules of the protocol",
+}
 #: Answers that trying again does not change.
 _FINAL = {Code.REJECTED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_MESSAGE}
 
@@ -75,7 +82,7 @@ class VisitorLink:
         session: ClientSession,
         ended: Callable[[VisitorLink, str], None],
     ) -> None:
-        """@param ended: called once, with the reason, when the link is over."""
+        """@param ended: called once, with the reason if it is worth a word, when it is over."""
         self._machinery = machinery
         self._source = source
         self._ended = ended
@@ -85,6 +92,7 @@ class VisitorLink:
         self._came = [0.0, 0.0]
         self._why = ""
         self._ever = False
+        self._closing = False
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -110,9 +118,12 @@ class VisitorLink:
         end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_now()
+        if not self.link.connected:
+            machinery.reactor.callLater(FIRST_CHANNEL, self._overdue, stream)
 
     def close(self) -> None:
         """End it, with its streams."""
+        self._closing = True
         self.link.close(Reset.SHUTDOWN)
 
     # For the link.
@@ -131,15 +142,19 @@ class VisitorLink:
         """It is over."""
         for seeking in list(self._seeking.values()):
             seeking.cancel()
-        if cause is Reset.UNKNOWN:
-            self._why = "the provider's process has ended"
-        self._ended(self, self._why or cause.name.lower())
+        why = "" if self._closing else self._why or _WORDS.get(cause, cause.name.lower())
+        self._ended(self, why)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
 
     def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
         """A datagram came."""
+
+    def _overdue(self, stream: Stream) -> None:
+        """A program that came while there was no channel has waited long enough for one."""
+        if not self.link.connected and stream.is_untold:
+            stream.reset(Reset.TIMEOUT)
 
     def _seek(self, slot: int) -> None:
         if slot not in self._seeking and self.link.over is None:

@@ -307,6 +307,11 @@ class Stream:
         self.end = None
 
     @property
+    def is_untold(self) -> bool:
+        """Whether the other side has not been told of it, or may have missed it."""
+        return bool(self._unsent) and not self._unsent[0][0]
+
+    @property
     def is_over(self) -> bool:
         """Whether both sides wrote their last byte, and the other side has ours."""
         return self._peer_fin and self._finished and self.acked > self.written
