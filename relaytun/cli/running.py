@@ -100,11 +100,14 @@ async def first_of(wish: Deferred[T], end: Deferred[Any]) -> T:
 
     end.addCallback(give_up)
     try:
-        return await wish
+        result = await wish
     except CancelledError:
         if over:
             raise over[0] from None
         raise
+    if over:  # A DeferredList that is cancelled has a result all the same.
+        raise over[0]
+    return result
 
 
 @provider(ILogObserver)
