@@ -105,7 +105,7 @@ async def first_of(wish: Deferred[T], end: Deferred[Any]) -> T:
         if over:
             raise over[0] from None
         raise
-    if over:  # A DeferredList that is cancelled has a result all the same.
+    if over:  # A list of Deferreds does not fail when it is cancelled.
         raise over[0]
     return result
 
