@@ -18,6 +18,7 @@ from .clients import clients
 from .connect import connect
 from .demo import demo
 from .doctor import doctor
+from .id import own_id
 from .status import status
 
 
@@ -42,7 +43,7 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, status):
+for _command in (check, clients, connect, demo, doctor, own_id, status):
     relaytun.add_command(_command)
 
 

@@ -42,6 +42,8 @@ from .providerlink import Links
 from .signalling import Control, LoginError, login
 from .visitor import Visitor, wait_for_service
 
+_log = Logger()
+
 
 def identity_of(state: StateDir) -> Identity:
     """
@@ -109,7 +111,7 @@ def machinery_of(
         dialer=Dialer(reactor),
         pool=CarrierPool(),
         tls=LinkTLS(identity),
-        known=KnownPeers(state),
+        known=KnownPeers(state, lambda why: _log.warn("{why}", why=why)),
         resume_timeout=config.resume_timeout,
     )
 

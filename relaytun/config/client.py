@@ -27,7 +27,7 @@ _connect_mode = values.one_of("mode", "auto", "link", "raw")
 _compression = values.one_of("compression", "zstd", "off")
 _LINK_OR_NOT = "write mode = link, or remove"
 
-DEFAULT_MODE = "raw"
+DEFAULT_MODE = "link"
 """The mode of a service that names none, unless it is udp, which is always C{link}."""
 
 
@@ -99,7 +99,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     All that a client is told. Times are in seconds.
 
-    @ivar servers: at least one, in the order in which they are to be tried.
+    @ivar servers: at least one; the client signs in at each.
     @ivar client_id: L{None}: the server assigns one.
     @ivar resume_timeout: how long a stream may be without any channel.
     @ivar transport: C{auto} or C{tcp}.

@@ -27,7 +27,7 @@ _NOWHERE = ServerAddress(host="", port=0)
 
 
 def read_servers(section: Section) -> tuple[ServerAddress, ...]:
-    """Read them in the order in which they are to be tried: at least one, no two the same."""
+    """Read them in their order: at least one, no two the same."""
     ways = [key for key in WAYS if section.given(key)]
     if not ways:
         remedy = "copy the line from <state-dir>/invite on the server"

@@ -36,7 +36,8 @@ class GroupTests(SynchronousTestCase):
     def test_subcommands(self) -> None:
         """There are the subcommands that work, and no others."""
         self.assertEqual(
-            sorted(relaytun.commands), ["check", "clients", "connect", "demo", "doctor", "status"]
+            sorted(relaytun.commands),
+            ["check", "clients", "connect", "demo", "doctor", "id", "status"],
         )
 
     def test_help(self) -> None:

@@ -113,6 +113,19 @@ class Signalling(SharedServerTestCase):
         self.assertEqual(sorted(listed), ["ssh", "web"])
         self.assertLessEqual(service.items(), listed["web"].items())
 
+    def test_no_link_without_identity(self) -> None:
+        """Without an identity a link service is raw, and a udp service is refused with a word."""
+        link = {**tcp_service("safe", 8080), "mode": "link", "compression": "zstd"}
+        client = self.client("humble", link)
+        client.say("get_client_list")
+        clients = {entry["id"]: entry for entry in client.wait_for("client_list")["clients"]}
+        (listed,) = clients["humble"]["services"]
+        self.assertEqual((listed["mode"], "compression" in listed), ("raw", False))
+        client = self.unregistered(self.token)
+        answer = client.register("humbler", [{**tcp_service("dns", 53), "protocol": "udp"}])
+        self.assertEqual((answer["success"], answer["error"]), (False, "forbidden"))
+        self.assertIs(client.register("humbler")["success"], True)
+
     def test_heartbeat(self) -> None:
         """A heartbeat comes back with the timestamp that it had, whatever clock that is from."""
         client = self.client()
