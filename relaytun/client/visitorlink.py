@@ -41,6 +41,11 @@ FIRST_CHANNEL = 20.0
 _GOOD = 2.0
 #: Answers that trying again does not change.
 _FINAL = {Code.REJECTED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_MESSAGE}
+#: What the provider means by ending a link.
+_CAUSES = {
+    Reset.UNKNOWN: "the provider's process has ended",
+    Reset.LIMIT: "the provider has too many links with this client",
+}
 
 
 class PeerRefused(UserError):
@@ -81,10 +86,9 @@ class VisitorLink:
         self._ended = ended
         self._seeking: dict[int, Deferred[None]] = {}
         self._failures = [0, 0]
-        self._since = machinery.reactor.seconds()
         self._came = [0.0, 0.0]
         self._why = ""
-        self._ever = False
+        self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -129,14 +133,14 @@ class VisitorLink:
 
     def ended(self, link: Link, cause: Reset) -> None:
         """It is over."""
+        self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
-        if cause is Reset.UNKNOWN:
-            self._why = "the provider's process has ended"
-        self._ended(self, self._why or cause.name.lower())
+        self._ended(self, _CAUSES.get(cause) or self._why or cause.name.lower())
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
+        self._have_patience()
 
     def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
         """A datagram came."""
@@ -153,6 +157,7 @@ class VisitorLink:
             del self._seeking[slot]
         if isinstance(result, Failure) and not result.check(CancelledError):
             self._log.failure("looking for a channel failed", result)
+            self._give_up("looking for a channel failed", Reset.TIMEOUT)
 
     async def _find(self, slot: int) -> None:
         machinery, link = self._machinery, self.link
@@ -167,17 +172,19 @@ class VisitorLink:
             except CancelledError:
                 raise
             except UserError as error:
+                self._why = str(error)
                 if isinstance(error, RequestError) and error.code not in _FINAL:
-                    self._failed(error)
-                else:
+                    continue
+                if slot == MAIN:
                     self._give_up(str(error), Reset.FORBIDDEN)
+                return  # Bulk transfers stay on the main channel.
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
-                self._failed(error)
+                self._why = str(error) or type(error).__name__
             else:
                 if link.is_over():
                     channel.close()
                     return
-                self._why, self._ever = "", True
+                self._why = ""
                 self._came[slot] = machinery.reactor.seconds()
                 link.attach(channel, slot)
                 return
@@ -218,11 +225,13 @@ class VisitorLink:
             self.session.link, session.link = None, self.link
             self.session = session
 
-    def _failed(self, error: Exception) -> None:
-        self._why = str(error) or type(error).__name__
-        waited = self._machinery.reactor.seconds() - self._since
-        if not self._ever and waited > FIRST_CHANNEL:
-            self._give_up(self._why, Reset.TIMEOUT)
+    def _have_patience(self) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+
+    def _nobody_answers(self) -> None:
+        why = self._why or f"no channel in {FIRST_CHANNEL:.0f} s"
+        self._give_up(why, Reset.TIMEOUT)
 
     def _give_up(self, why: str, cause: Reset) -> None:
         self._why = why
