@@ -1,4 +1,4 @@
-"""A visitor and a provider in one process; the test is their server, their relay and the service."""
+"""A visitor and a provider in one process; the test is server, relay and service."""
 
 from __future__ import annotations
 

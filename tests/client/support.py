@@ -217,9 +217,13 @@ class VisitorTestCase(HandMadeServer):
         }
         return messages.CreateSession(**usual | fields)
 
+    async def asked(self, number: int) -> None:
+        """Wait for the C{number}-th request for a session."""
+        await until(lambda: len(self.sent(messages.ConnectRequest)) >= number)
+
     async def grant(self, number: int = 1, **fields: Any) -> str:
         """Answer the C{number}-th request for a session."""
-        await until(lambda: len(self.sent(messages.ConnectRequest)) >= number)
+        await self.asked(number)
         request = self.sent(messages.ConnectRequest)[number - 1]
         self.assertEqual((request.to_client_id, request.service_id), ("provider", "web"))
         granted = self.granted(number, **fields)

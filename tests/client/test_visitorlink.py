@@ -5,12 +5,10 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from relaytun.client import providerlink as module_of_links
-from relaytun.client import visitorlink as module
+from relaytun.client import providerlink as module_of_links, visitorlink as module
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
 from relaytun.wire import messages
-from relaytun.wire.frames import Reset
 from relaytun.wire.messages import Code
 from relaytun.wire.preamble import Refusal, Role
 
@@ -193,7 +191,7 @@ class VisitorLinkTests(LinkTestCase):
             leg.shutdown(socket.SHUT_RDWR)
             before = len(self.sent(messages.ConnectRequest))
             await self.turned_away(Refusal.NOT_LIVE)
-            await until(lambda: len(self.sent(messages.ConnectRequest)) > before)
+            await self.asked(before + 1)
             self.refuse(code)
             await self.is_reset(program)
             self.assertIn("it is not there", self.warnings[-1]["text"])
@@ -205,7 +203,7 @@ class VisitorLinkTests(LinkTestCase):
         leg.shutdown(socket.SHUT_RDWR)
         await self.turned_away(Refusal.NOT_LIVE)
         for asked, code in enumerate((Code.CLIENT_OFFLINE, Code.TIMEOUT, Code.RATE_LIMITED), 2):
-            await until(lambda: len(self.sent(messages.ConnectRequest)) == asked)  # noqa: B023
+            await self.asked(asked)
             self.refuse(code)
         await self.grant(5)
         await self.channel()
@@ -332,7 +330,7 @@ class VisitorLinkTests(LinkTestCase):
             messages.SessionClosed(session_id=f"{1:032x}", reason="happy", bytes_transferred=0)
         )
         self.visitor.link.wants_channel(self.visitor.link.link, 1)
-        await until(lambda: len(self.sent(messages.ConnectRequest)) == 2)
+        await self.asked(2)
         self.refuse(Code.FORBIDDEN)
         await self.works(program, served)
 
