@@ -198,7 +198,7 @@ class ServerConnection(Service):
                 del self._answers[key]
 
     async def _run(self) -> None:
-        failures = attempts = 0
+        failures = 0
         while self.running:
             try:
                 control = await self._login()
@@ -208,7 +208,6 @@ class ServerConnection(Service):
                 if self._first_must_succeed:
                     raise
                 failures += 1
-                attempts += 1
                 self._log.warn("{error}", error=str(error))
                 if not self._auto_reconnect:
                     raise
@@ -223,10 +222,9 @@ class ServerConnection(Service):
                 # A login that is thrown out at once is a failure like any other.
                 stayed = self._reactor.seconds() - signed_in > self._heartbeat_interval
                 failures = 0 if stayed else failures + 1
-                attempts = 0
             most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
             if any(hurry() for hurry in self.hurries):
-                most = min(most, HURRY * HURRY_GROWTH ** min(attempts, 16))
+                most = min(most, HURRY * HURRY_GROWTH ** min(failures, 16))
             wait = self._jitter() * most
             self._log.info("next attempt in {wait:.1f} s", wait=wait)
             await deferLater(self._reactor, wait)

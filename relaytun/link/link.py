@@ -33,7 +33,14 @@ ACK_DELAY = 0.05
 #: Streams of one link.
 MOST_STREAMS = 32 * 1024
 #: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
-_FATAL = {Reset.UNKNOWN, Reset.FORBIDDEN, Reset.SHUTDOWN, Reset.TIMEOUT, Reset.PROTOCOL}
+_FATAL = {
+    Reset.UNKNOWN,
+    Reset.LIMIT,
+    Reset.FORBIDDEN,
+    Reset.SHUTDOWN,
+    Reset.TIMEOUT,
+    Reset.PROTOCOL,
+}
 
 
 class Keeper(Protocol):
