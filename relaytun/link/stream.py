@@ -299,12 +299,12 @@ class Stream:
     def drop(self) -> None:
         """Free what it keeps."""
         self.rewind()
-        for _, frame in self._unsent:
-            if frame[0] == Kind.DATA:
-                self.carrier.memory.release(frame)
-        self._unsent.clear()
-        self._early.clear()
         self.end = None
+        self._early.clear()
+        unsent, self._unsent = self._unsent, deque()
+        for _, frame in unsent:
+            if frame[0] == Kind.DATA:
+                self.carrier.memory.release(frame)  # That may wake this very stream.
 
     @property
     def is_over(self) -> bool:

@@ -424,6 +424,18 @@ class MemoryTests(StreamCase):
             self.assertEqual(len(self.payload(self.hear())), TRICKLE)
             self.far.say(frames.ack(2, other.stream.written, FAR))
 
+    def test_freed_while_others_wait(self) -> None:
+        """A stream that is dropped while it waits for memory frees all it held, and is silent."""
+        program = self.program()
+        self.far.say(frames.ack(1, 0, FAR))
+        program.write(bytes(10 * PAYLOAD))
+        self.hear_out(program)
+        self.assertTrue(self.memory.full)
+        self.assertTrue(program.out)
+        program.stream.reset(Reset.PROGRAM)
+        self.assertEqual(self.memory.used, 0)
+        self.assertEqual(self.kinds(self.hear()), [Kind.RST])
+
     def test_buffers_are_used_again(self) -> None:
         """A buffer whose bytes are acknowledged is the next one to be read into."""
         program = self.program()
