@@ -90,8 +90,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_early", "_fin_taken", "_finished", "_peer_fin", "_sent", "_sent_to", "_told",
-        "_unsent", "_window", "acked", "announced", "carrier", "consumed", "end", "flags", "id",
+        "_burst", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin", "_sent", "_sent_to",
+        "_told", "_unsent", "_window", "acked", "announced", "carrier", "consumed", "end", "flags", "id",
         "limit", "migrating", "queued", "received", "slot", "unacked", "written",
     )  # fmt: skip
 
@@ -103,6 +103,7 @@ class Stream:
         self.end: End | None = None
         self.queued = False
         self.migrating = False
+        self._migrated = False
         # What goes out: (offset behind it, frame).
         self.written = self.acked = 0
         self.limit = FIRST_WINDOW
@@ -161,7 +162,9 @@ class Stream:
         memory's scratch, behind room for a header.
         """
         carrier = self.carrier
-        if not self._sent:  # Nothing in flight: it may take another channel.
+        if self._migrated:  # The pause was ours: it goes on as what it is.
+            self._migrated = False
+        elif not self._sent:  # Nothing in flight: it may take another channel.
             self._burst = 0
             if self.slot != MAIN and carrier.has_room(MAIN):
                 self.slot = MAIN
@@ -252,8 +255,8 @@ class Stream:
         self.limit = max(self.limit, limit)
         if self.migrating and not self._sent and not self._unsent:
             self.migrating = False
-            self._burst = BULK  # It goes on as what it is.
-            if self.carrier.has_room(BULK_SLOT):
+            if self.carrier.bulk(self):
+                self._migrated = True
                 self.slot = BULK_SLOT
         if not self._forget_if_over() and not self._finished and self.end is not None:
             self.end.read_on()

@@ -383,6 +383,19 @@ class TwoChannelsTests(LinkCase):
         self.bulk, _ = self.pair.dial(BULK_SLOT)
         self.pair.settle()
 
+    def test_bulk_transfer(self) -> None:
+        """A long transfer moves to its channel without losing a byte, in either direction."""
+        sent = BLOCK * (8 * BULK // len(BLOCK))
+        program = self.pair.open().write(sent).close()
+        self.pair.settle()
+        served = self.pair.served(program)
+        self.assert_delivered(served, sent)
+        self.assertEqual(program.stream.slot, BULK_SLOT)
+        served.write(sent).close()
+        self.pair.settle()
+        self.assert_delivered(program, sent)
+        self.assert_nothing_left()
+
     def test_each_is_the_other_ones_substitute(self) -> None:
         """When either of them is lost, all streams go on over the other one."""
         for number in (0, 1):

@@ -519,6 +519,48 @@ class MigrationTests(StreamCase):
         self.it.out.clear()
         return bulk
 
+    def test_never_in_flight(self) -> None:
+        """It changes its channel only when every byte of it is acknowledged, and is asked for."""
+        bulk = self.migrate()
+        stream = self.it.stream
+        self.assertEqual(self.send(10, bulk), b"")
+        self.far.say(frames.ack(1, stream.written - 1, FAR))
+        self.assertEqual((self.send(10, bulk), stream.slot), (b"", MAIN))
+        self.far.say(frames.ack(1, stream.written, FAR))
+        self.assertEqual(len(self.send(10, bulk)), 30)
+        self.assertEqual(self.hear(), [])
+
+    def test_it_stays_there(self) -> None:
+        """A bulk transfer goes on in the channel for those as long as it makes no pause."""
+        bulk = self.migrate()
+        stream = self.it.stream
+        self.far.say(frames.ack(1, stream.written, FAR))
+        for _ in range(20):
+            before = stream.written
+            self.assertEqual(len(self.send(PAYLOAD, bulk)), PAYLOAD)
+            bulk.say(frames.ack(1, before, FAR))
+        self.assertEqual(self.hear(), [])
+
+    def test_and_comes_back(self) -> None:
+        """After a pause, which is when everything is acknowledged, it is a small stream again."""
+        bulk = self.migrate()
+        stream = self.it.stream
+        self.far.say(frames.ack(1, stream.written, FAR))
+        self.send(PAYLOAD, bulk)
+        bulk.say(frames.ack(1, stream.written, FAR))
+        self.assertEqual(len(self.send(10)), 10)
+        self.assertEqual(stream.slot, MAIN)
+
+    def test_to_a_full_channel(self) -> None:
+        """If the channel for bulk transfers is full it waits for that one."""
+        bulk = self.migrate()
+        bulk.other.send(bytes(FakeChannel.ENOUGH))
+        self.far.say(frames.ack(1, self.it.stream.written, FAR))
+        self.assertEqual(len(self.send(PAYLOAD)), 0)
+        bulk.other.queue.clear()
+        bulk.other.write()
+        self.assertEqual(len(self.send(0, bulk)), PAYLOAD)
+
     def test_end_while_it_changes(self) -> None:
         """The end of a stream that is about to change is not lost."""
         self.migrate()
