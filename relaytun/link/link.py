@@ -379,6 +379,7 @@ class Link:
             self._resets.pop(number, None)
         else:
             self._control(frames.header(Kind.RST, number, Reset.OVER))
+            self._seen.add(number)  # Its OPEN may still be on its way, over another channel.
         stream = self.streams.get(number)
         if stream is None:
             return

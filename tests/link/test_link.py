@@ -219,6 +219,28 @@ class ResumeTests(LinkCase):
         self.pair.settle()
         self.assert_delivered(program, b"")
 
+    def test_late_open(self) -> None:
+        """A stream that was reset is not opened again by what an old channel still brings."""
+        near, far = self.connected()
+        bulk, _ = self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        program = self.pair.open().write(b"GET /")
+        near.write()
+        late = bytes(near.pipe)
+        near.pipe.clear()
+        near.lose()
+        del self.pair.ends[0]
+        program.stream.reset(Reset.PROGRAM)
+        resets = [frame for frame in bulk.queue if frame[0] == Kind.RST]
+        bulk.queue.clear()  # What was sent again is slower than the reset.
+        bulk.queue.extend(resets)
+        self.pair.settle()
+        near.pipe += late
+        far.take()
+        self.pair.settle()
+        self.assertEqual(self.pair.far.keeper.opened_streams, [])
+        self.assertEqual(self.pair.far.link.streams, {})
+
     def test_old_one_carries_until_the_new_one_is_proven(self) -> None:
         """A channel that is replaced is not given up before the other side has answered."""
         near, _ = self.connected()

@@ -594,6 +594,14 @@ class ProviderTests(StreamCase):
         self.far.say(header(Kind.FIN, 5, 5))
         self.assertEqual([frame[:4] for frame in self.hear()], [(Kind.RST, 0, 5, Reset.OVER)])
 
+    def test_opened_after_its_reset(self) -> None:
+        """An OPEN that its RST has overtaken, on another channel, opens nothing."""
+        self.far.say(header(Kind.RST, 5, Reset.PROGRAM))
+        self.hear()
+        self.far.say(header(Kind.OPEN, 5))
+        self.assertEqual(self.keeper.opened_streams, [])
+        self.assertEqual([frame[:4] for frame in self.hear()], [(Kind.RST, 0, 5, Reset.OVER)])
+
     def test_opened_again(self) -> None:
         """A number is for one stream: its OPEN, come again after it was reset, is refused."""
         self.far.say(header(Kind.OPEN, 5))
