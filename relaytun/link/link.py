@@ -279,6 +279,8 @@ class Link:
             self._control(frames.header(Kind.RST, stream.id, cause))
         if end is not None:
             end.reset()
+        if len(self._resets) > MOST_STREAMS:
+            self.close(Reset.PROTOCOL)  # The other side never confirms them.
 
     def over_in_order(self, stream: Stream) -> None:
         """See L{Carrier}."""
@@ -356,15 +358,16 @@ class Link:
     def _opened(self, channel: Channel, number: int, flags: int) -> None:
         if number in self.streams:
             return
+        if not number:
+            self.close(Reset.PROTOCOL)
+            return
         if self.visitor or not self._seen.add(number):
             self._control(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
             return
-        stream = Stream(self, number, channel.slot, flags)
         if len(self.streams) >= MOST_STREAMS:
-            self.streams[number] = stream
-            self.broken(stream, Reset.LIMIT, tell=True)
+            self._control(frames.header(Kind.RST, number, Reset.LIMIT))
             return
-        self.streams[number] = stream
+        stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
 
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:

@@ -5,6 +5,8 @@ test itself at the other.
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -609,6 +611,30 @@ class ProviderTests(StreamCase):
         self.hear()
         self.far.say(header(Kind.OPEN, 5))
         self.assertEqual([frame[:4] for frame in self.hear()], [(Kind.RST, 0, 5, Reset.SERVICE)])
+
+    def test_too_many(self) -> None:
+        """Streams beyond the most are refused, and cost nothing."""
+        with mock.patch("relaytun.link.link.MOST_STREAMS", 3):
+            self.far.say(*(header(Kind.OPEN, number) for number in range(1, 100)))
+            said = [frame[:4] for frame in self.hear()]
+        self.assertEqual(said, [(Kind.RST, 0, number, Reset.LIMIT) for number in range(4, 100)])
+        self.assertEqual(len(self.link.streams), 3)
+        self.assertEqual(self.link._resets, {})
+
+    def test_unconfirmed_resets_are_bounded(self) -> None:
+        """A visitor that never confirms a reset ends its link before it costs much."""
+        with mock.patch("relaytun.link.link.MOST_STREAMS", 3):
+            for number in range(1, 10):
+                self.far.say(header(Kind.OPEN, number))
+                if number in self.keeper.programs:
+                    self.keeper.programs[number].stream.reset(Reset.SERVICE)
+        self.assertEqual(self.link.over, Reset.PROTOCOL)
+
+    def test_no_stream_zero(self) -> None:
+        """Zero is the link itself, and no stream."""
+        self.far.say(header(Kind.OPEN, 0))
+        self.assertEqual(self.keeper.opened_streams, [])
+        self.assertEqual(self.link.over, Reset.PROTOCOL)
 
     def test_hello_size(self) -> None:
         """The tests' link has an id of the right size."""
