@@ -90,8 +90,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin", "_sent",
-        "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier", "consumed",
+        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin",
+        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier", "consumed",
         "end", "flags", "id", "limit", "migrating", "queued", "received", "slot", "unacked",
         "written",
     )  # fmt: skip
@@ -105,6 +105,7 @@ class Stream:
         self.queued = False
         self.migrating = False
         self._migrated = False
+        self._dropped = False
         # What goes out: (offset behind it, frame).
         self.written = self.acked = 0
         self.limit = FIRST_WINDOW
@@ -132,6 +133,9 @@ class Stream:
 
     def attach(self, end: End) -> None:
         """The program is there; it gets what has come already."""
+        if self._dropped:
+            end.reset()
+            return
         self.end = end
         early, self._early = self._early, []
         for data in early:
@@ -193,6 +197,8 @@ class Stream:
 
     def took(self, size: int) -> None:
         """The program took C{size} bytes."""
+        if self._dropped:
+            return  # It ended in order, and the program has not had all of it yet.
         self.consumed += size
         keeps_up = self.received - self.consumed <= self._window // 4
         if keeps_up and self.announced - self.received < self._window // 2 < MOST_WINDOW // 2:
@@ -303,6 +309,7 @@ class Stream:
     def drop(self) -> None:
         """Free what it keeps."""
         self.rewind()
+        self._dropped = True
         self.end = None
         self._early.clear()
         unsent, self._unsent = self._unsent, deque()

@@ -367,6 +367,12 @@ class ReceivingTests(StreamCase):
         self.far.say(data(2, FIRST_WINDOW, b"x"))
         self.assertEqual(self.hear()[-1][:4], (Kind.RST, 0, 2, Reset.PROTOCOL))
 
+    def test_attached_too_late(self) -> None:
+        """A program that comes when its stream is over is told at once."""
+        stream = self.link.open_stream()
+        self.far.say(header(Kind.RST, 2, Reset.PROGRAM))
+        self.assertTrue(Program(stream, self.memory).broke)
+
     def test_broken_while_it_catches_up(self) -> None:
         """A program that breaks on the first early bytes sees nothing of the rest."""
         stream = self.link.open_stream()
