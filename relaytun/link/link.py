@@ -126,6 +126,9 @@ class Link:
 
     def attach(self, channel: Channel, slot: int) -> None:
         """Visitor: a channel that is secured is to be one of this link's."""
+        if self.over is not None:
+            channel.close()
+            return
         generation = self._generations[slot] = self._generations[slot] + 1
         channel.slot, channel.generation, channel.owner = slot, generation, self
         fresh = not self._welcomed
@@ -139,14 +142,15 @@ class Link:
     def adopt(self, channel: Channel, hello: Frame) -> None:
         """Provider: the visitor said HELLO on a channel that is secured."""
         slot, generation = hello.stream, hello.value
+        if self.over is not None:
+            refuse(channel, self.over)
+            return
         if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
             refuse(channel, Reset.STALE)
             return
         self._generations[slot] = generation
         channel.slot, channel.generation, channel.owner = slot, generation, self
-        old = self.channels[slot]
-        if old is not None:
-            self._detach(old)
+        self._replace_with(channel)
         channel.send(frames.header(Kind.WELCOME, slot, generation))
         self._tell(channel)
         self._arriving.add(channel)
@@ -309,9 +313,7 @@ class Link:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
         self._arriving.discard(channel)
-        old = self.channels[slot]
-        if old is not None:
-            self._detach(old)
+        self._replace_with(channel)
         if slot == BULK_SLOT:
             self._bulk_wanted = True
         self.channels[slot] = channel
@@ -330,6 +332,16 @@ class Link:
         self.drained(channel)
         if not self.visitor and slot == MAIN:
             self._keeper.secured(self, channel)
+
+    def _replace_with(self, channel: Channel) -> None:
+        """The one that has its slot goes, and so do those that were to have it before it."""
+        for older in list(self._arriving):
+            if older.slot == channel.slot and older.generation < channel.generation:
+                self._arriving.discard(older)
+                older.close()
+        old = self.channels[channel.slot]
+        if old is not None:
+            self._detach(old)
 
     def _detach(self, channel: Channel) -> None:
         """A channel carries no more."""

@@ -295,6 +295,39 @@ class ResumeTests(LinkCase):
         self.assertEqual((near.open, link.connected, link.over), (False, True, None))
         self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
 
+    def test_overtaken_newcomer(self) -> None:
+        """The one of two new channels that is older never takes the place of the newer one."""
+        self.connected()
+        older, older_far = self.pair.dial()
+        newer, newer_far = self.pair.dial()
+        older.write()
+        older_far.take()
+        older_far.write()
+        newer.write()
+        newer_far.take()
+        newer_far.write()
+        newer.take()
+        older.take()
+        link = self.pair.visitor.link
+        self.assertIs(link.channels[MAIN], newer)
+        self.pair.settle()
+        self.assertIs(link.channels[MAIN], newer)
+        self.assertIs(self.pair.far.link.channels[MAIN], newer_far)
+        self.assertFalse(older.open or older_far.open)
+
+    def test_overtaken_at_the_provider(self) -> None:
+        """The same at the provider: the RESUME of an older channel does not bring it back."""
+        self.connected()
+        older, older_far = self.pair.dial()
+        older.write()
+        older_far.take(len(older.pipe) - len(header(Kind.RESUME)))
+        newer, newer_far = self.pair.dial()
+        newer.write()
+        newer_far.take()
+        older_far.take()
+        self.assertIs(self.pair.far.link.channels[MAIN], newer_far)
+        self.assertFalse(older_far.open)
+
     def test_reset_without_a_channel(self) -> None:
         """A reset that nobody could be told of is told with the next channel."""
         near, _ = self.connected()
@@ -508,6 +541,17 @@ class EndingTests(LinkCase):
         self.assertEqual((program.ended, program.broke), (True, False))
         self.pair.settle()
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
+
+    def test_channel_that_comes_too_late(self) -> None:
+        """A channel for a link that has ended is closed."""
+        self.connected()
+        self.pair.visitor.link.close(Reset.SHUTDOWN)
+        self.pair.far.link.close(Reset.SHUTDOWN)
+        near, far = FakeChannel.pair()
+        self.pair.visitor.link.attach(near, MAIN)  # type: ignore[arg-type]
+        hello = Frame(Kind.HELLO, 0, MAIN, 9, LINK_ID + b"ssh")
+        self.pair.far.link.adopt(far, hello)  # type: ignore[arg-type]
+        self.assertFalse(near.open or far.open)
 
     def test_refused(self) -> None:
         """A refusal of the link ends it; one of the channel alone does not."""
