@@ -309,6 +309,11 @@ class Link:
             channel.send(frames.ack(stream.id, *stream.told()))
         channel.send(frames.header(Kind.RESUME))
 
+    def _tell_resets(self, channel: Channel) -> None:
+        """Those that the other side may not know of."""
+        for number, cause in self._resets.items():
+            channel.send(frames.header(Kind.RST, number, cause))
+
     def _carry(self, channel: Channel) -> None:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
@@ -321,8 +326,7 @@ class Link:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        for number, cause in self._resets.items():
-            channel.send(frames.header(Kind.RST, number, cause))
+        self._tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
         for stream in stranded:
             if self.channels[stream.slot] is None:
@@ -362,8 +366,9 @@ class Link:
                     stream.slot = other.slot
             self.wants_room(stream)
         if other is not None:
-            self._clock.callLater(0, self.drained, other)
+            self._tell_resets(other)
             self._send_acks()
+            self.drained(other)
         elif self._patience is None:
             self._patience = self._clock.callLater(self._resume_timeout, self._give_up)
 

@@ -91,9 +91,9 @@ class Stream:
 
     __slots__ = (
         "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin",
-        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier", "consumed",
-        "end", "flags", "id", "limit", "migrating", "queued", "received", "slot", "unacked",
-        "written",
+        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
+        "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received", "slot",
+        "unacked", "written",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:

@@ -340,6 +340,19 @@ class ResumeTests(LinkCase):
         self.assertTrue(self.pair.served(program).broke)
         self.assert_nothing_left()
 
+    def test_reset_that_was_lost(self) -> None:
+        """A reset that is lost with its channel is told again over the one that is left."""
+        near, _ = self.connected()
+        self.pair.dial(BULK_SLOT)
+        program = self.pair.open().write(b"x")
+        self.pair.settle()
+        program.stream.reset(Reset.PROGRAM)
+        near.write()
+        self.pair.cut(near)
+        self.pair.settle()
+        self.assertTrue(self.pair.served(program).broke)
+        self.assert_nothing_left()
+
     def test_lost_last_ack(self) -> None:
         """If the last ack is lost with its channel, the stream still ends in order."""
         for lost in (1, 2, 3, 4):
@@ -524,6 +537,22 @@ class EndingTests(LinkCase):
         self.assertEqual(self.pair.visitor.keeper.causes, [Reset.SHUTDOWN])
         self.assertEqual(self.pair.far.keeper.causes, [Reset.SHUTDOWN])
         self.assert_nothing_left()
+        self.assertEqual(self.pair.clock.getDelayedCalls(), [])
+
+    def test_no_delayed_calls(self) -> None:
+        """Whatever it was about to do when it ended, it does not."""
+        near, _ = self.connected()
+        self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        program = self.pair.open().write(b"x")
+        near.write()
+        near.other.take()
+        self.pair.served(program).write(b"y")
+        near.other.write()
+        near.take()
+        self.pair.cut(near)
+        self.pair.visitor.link.close(Reset.SHUTDOWN)
+        self.pair.far.link.close(Reset.SHUTDOWN)
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
     def test_program_that_is_still_taking(self) -> None:
