@@ -241,6 +241,11 @@ class Link:
         self.bytes_out += len(frame) - frames.HEADER_SIZE
         channel.send(frame)
 
+    def holds(self, slot: int, frame: memoryview) -> bool:
+        """See L{Carrier}."""
+        channel = self.channels[slot]
+        return channel is not None and channel.holds(frame)
+
     def wants_room(self, stream: Stream) -> None:
         """See L{Carrier}."""
         if stream.queued:

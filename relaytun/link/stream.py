@@ -62,6 +62,9 @@ class Carrier(Protocol):
     def send(self, slot: int, frame: bytes | memoryview) -> None:
         """On the channel of C{slot}."""
 
+    def holds(self, slot: int, frame: memoryview) -> bool:
+        """Whether the channel of C{slot} has it and has not written it."""
+
     def wants_room(self, stream: Stream) -> None:
         """Call its C{go} when its channel has room."""
 
@@ -258,6 +261,8 @@ class Stream:
                 while kept and kept[0][0] <= received:
                     frame = kept.popleft()[1]
                     if frame[0] == Kind.DATA:
+                        if isinstance(frame, memoryview) and self.carrier.holds(self.slot, frame):
+                            frame = frame.toreadonly()  # The other side lies: see Memory.release.
                         release(frame)
         self.limit = max(self.limit, limit)
         if self.migrating and not self._sent and not self._unsent:
@@ -288,12 +293,11 @@ class Stream:
     def go(self) -> None:
         """Its channel has room, or there is something new to be sent."""
         carrier = self.carrier
-        unsent = self._unsent
-        while unsent:
+        while self._unsent:
             if not carrier.has_room(self.slot):
                 carrier.wants_room(self)
                 return
-            self._transmit(*unsent.popleft())
+            self._transmit(*self._unsent.popleft())
         if not self._finished and self.end is not None:
             self.end.read_on()
 

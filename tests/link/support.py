@@ -40,6 +40,7 @@ class FakeChannel:
         self.queue: deque[memoryview | bytes] = deque()
         self.pipe = bytearray()
         self.cut = False
+        self._cipher = b""
         self.other: FakeChannel = self
         self._reader = Reader()
 
@@ -64,10 +65,11 @@ class FakeChannel:
 
     def flush(self) -> None:
         """See L{Channel}."""
-        while self.queue:
-            data = self.queue.popleft()
-            if not self.cut:
-                self.pipe += data
+        self.write()
+
+    def holds(self, frame: memoryview) -> bool:
+        """See L{Channel}."""
+        return any(one is frame for one in self.queue)
 
     def close(self) -> None:
         """See L{Channel}."""
@@ -79,16 +81,15 @@ class FakeChannel:
 
     def write(self, size: int | None = None) -> int:
         """Let C{size} bytes (all, if there is no number) go; as much as did."""
-        left = done = sum(map(len, self.queue))
-        if size is not None:
-            left = done = min(size, left)
-        while left:
-            frame = self.queue.popleft()
-            if len(frame) > left:
-                self.queue.appendleft(memoryview(frame)[left:])
+        done = 0
+        while (self.queue or self._cipher) and done != size:
+            if not self._cipher:
+                self._cipher = bytes(self.queue.popleft())
+            part = self._cipher[: None if size is None else size - done]
+            self._cipher = self._cipher[len(part) :]
+            done += len(part)
             if not self.cut:
-                self.pipe += frame[:left]
-            left -= min(left, len(frame))
+                self.pipe += part
         if self.open and self.owner is not None and self.room and self.waiting:
             self.owner.drained(self)  # type: ignore[attr-defined]
         return done

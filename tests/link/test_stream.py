@@ -470,6 +470,14 @@ class MemoryTests(StreamCase):
         self.others_read()
         self.assertTrue(self.payload(again.read()) == b"a" * PAYLOAD)
 
+    def test_not_for_one_who_lies(self) -> None:
+        """Who acknowledges bytes before they are written does not see another's instead."""
+        self.program().write(b"a" * PAYLOAD)
+        self.far.say(frames.ack(1, PAYLOAD, FAR))
+        self.assertEqual(self.memory.used, 0)
+        self.others_read()
+        self.assertTrue(self.payload(self.hear()) == b"a" * PAYLOAD)
+
     def test_not_after_a_reset(self) -> None:
         """What a stream that was reset has in a channel's queue does not change either."""
         program = self.program().write(b"a" * PAYLOAD)
