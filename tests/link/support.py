@@ -318,6 +318,10 @@ class Pair:
         assert self.provider is not None
         return self.provider
 
+    def make_provider(self) -> Side:
+        """A provider's process."""
+        return Side(self.clock, False, self.kind)
+
     def dial(self, slot: int = 0) -> tuple[FakeChannel, FakeChannel]:
         """The visitor has a new channel."""
         near, far = FakeChannel.pair()
@@ -378,5 +382,5 @@ class Pair:
         if self.provider is None or self.provider.link.over is not None:
             if not hello.flags & frames.FRESH:
                 return None
-            self.provider = Side(self.clock, False, self.kind)
+            self.provider = self.make_provider()
         return self.provider.link
