@@ -114,8 +114,18 @@ class Broker:
         service = provider.services.get(request.service_id)
         if service is None:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {request.service_id}"
-        if service.protocol == "udp":
-            return Code.UNKNOWN_SERVICE, "udp services are not yet available on this server"
+        if service.mode == "link" and visitor.fingerprint is None:
+            return (
+                Code.FORBIDDEN,
+                f"{target} offers {service.id} over links only, and a link needs an identity at "
+                "both ends: register with one",
+            )
+        if service.mode == "link" and request.mode != "link":
+            return (
+                Code.FORBIDDEN,
+                f"{target} offers {service.id} over links only: a visitor that can do them says "
+                'mode "link"',
+            )
         if self.sessions.full:
             return (
                 Code.SESSION_LIMIT,

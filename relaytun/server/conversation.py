@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from ..link.identity import fingerprint, is_signed_by
 from ..wire import messages
-from ..wire.messages import Code, Message
+from ..wire.messages import Code, Message, Service
 from ..wire.proof import login_statement
 from ..wire.text import printable
 from .broker import Broker
@@ -79,11 +79,9 @@ class Conversation:
         if peer.client_id is not None and request.client_id not in ("", peer.client_id):
             peer.error(Code.BAD_MESSAGE, f"this connection is registered as {peer.client_id}")
             return
-        if any(service.mode == "link" for service in request.services):
-            peer.error(Code.BAD_MESSAGE, "this server has no link sessions yet; use mode raw")
-            return
         try:
             self._prove(request)
+            services = {service.id: self._offered(service) for service in request.services}
             transient = request.transient and peer.fingerprint is not None
             wanted = request.client_id or peer.client_id or ""
             client_id, displaced = self._broker.registry.admit(peer, wanted, transient)
@@ -103,9 +101,7 @@ class Conversation:
         peer.client_id = client_id
         peer.transient = transient
         if not transient:
-            peer.services = {
-                service.id: structs.replace(service, mode="raw") for service in request.services
-            }
+            peer.services = services
         if displaced is not None:
             self._broker.displace(displaced)
         if first:
@@ -138,6 +134,30 @@ class Conversation:
         if self._peer.client_id is not None and self._peer.fingerprint != proven:
             raise Refused(Code.UNAUTHORIZED, "a registered client keeps its identity")
         self._peer.fingerprint = proven
+
+    def _offered(self, service: Service) -> Service:
+        """
+        C{service} in the mode in which it is to be had.
+
+        @raise Refused: if it is to be had in none.
+        """
+        links = self._peer.fingerprint is not None
+        if service.protocol == "udp":
+            if not links:
+                raise Refused(
+                    Code.FORBIDDEN,
+                    f"{service.id} is a udp service: those have links only, and a link needs an "
+                    "identity; register with one, or without this service",
+                )
+            if service.mode == "raw":
+                raise Refused(
+                    Code.BAD_MESSAGE,
+                    f"{service.id} is a udp service: those have links only; leave its mode out",
+                )
+            return structs.replace(service, mode="link")
+        if service.mode == "link" and links:
+            return service
+        return structs.replace(service, mode="raw", compression=UNSET)
 
     def _connect(self, request: messages.ConnectRequest) -> None:
         refusal = self._broker.connect(self._peer, request)

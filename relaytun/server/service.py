@@ -144,7 +144,7 @@ class Server(MultiService):
                     "peer": f"{session.visitor.name} to {session.provider.name}",
                     "service": session.service.id,
                     "role": "relay",
-                    "mode": "raw",
+                    "mode": session.mode,
                     "path": "relay",
                     "rtt": None,
                     "streams": len(session.channels),

@@ -13,8 +13,9 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
+from msgspec import UNSET, UnsetType
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,6 +28,8 @@ from ..wire.preamble import KEY_SIZE, SESSION_SIZE, Refusal, Role
 from .pairing import Pairing
 from .peer import Peer
 from .session import session_machine
+
+T = TypeVar("T")
 
 #: Seconds that a provider has for its answer.
 ANSWER_TIMEOUT = 10.0
@@ -52,6 +55,8 @@ class Session:
     """
     One authorised pairing of a visitor and a provider for one service.
 
+    @ivar mode: C{raw} or C{link}: how its channels are used, which is all the same to the server.
+    @ivar datagram_session: the number in front of its datagrams, if the service is udp.
     @ivar live: whether new legs are welcome.
     @ivar meter: forward is visitor to provider.
     @ivar moods: how many of its channels ended how.
@@ -67,12 +72,15 @@ class Session:
         service: Service,
         request: messages.ConnectRequest,
         max_bytes: int,
+        datagram_session: int | None,
     ) -> None:
         self.key = secrets.token_bytes(SESSION_SIZE)
         self.id = self.key.hex()
         self.visitor = visitor
         self.provider = provider
         self.service = service
+        self.mode: Literal["raw", "link"] = "link" if service.mode == "link" else "raw"
+        self.datagram_session = datagram_session
         self.since = time.time()
         self.live = False
         self.channel_keys = {role: secrets.token_bytes(KEY_SIZE) for role in Role}
@@ -97,6 +105,9 @@ class Session:
                 session_id=self.id,
                 channel_key=self._channel_key(Role.PROVIDER),
                 relay_addr=self._table.relay_address(self.provider),
+                mode=self.mode,
+                peer_fingerprint=_told(self.visitor.fingerprint),
+                datagram_session=_told(self.datagram_session),
             )
         )
 
@@ -150,7 +161,10 @@ class Session:
                 service=self.service,
                 relay_addr=self._table.relay_address(self.visitor),
                 channel_key=self._channel_key(Role.VISITOR),
+                mode=self.mode,
                 request_id=self._request_id,
+                peer_fingerprint=_told(self.provider.fingerprint),
+                datagram_session=_told(self.datagram_session),
             )
         )
 
@@ -231,8 +245,13 @@ class Session:
         self.machine.exhausted()
 
 
+def _told(value: T | None) -> T | UnsetType:
+    """As a message has it: what there is not is left out."""
+    return UNSET if value is None else value
+
+
 class Sessions:
-    """All of them, found by id."""
+    """All of them, found by id, those of udp services also by the number of their datagrams."""
 
     _log = Logger()
 
@@ -255,6 +274,7 @@ class Sessions:
         self._max_bytes = max_bytes
         self._idle_timeout = idle_timeout
         self._sessions: dict[bytes, Session] = {}
+        self._by_datagram: dict[int, Session] = {}
         self._last_moved: dict[Session, tuple[int, float]] = {}
         self._sweep = LoopingCall(self._end_idle)
         self._sweep.clock = clock
@@ -295,8 +315,11 @@ class Sessions:
         request: messages.ConnectRequest,
     ) -> Session:
         """Offer a new session to its provider."""
-        session = Session(self, visitor, provider, service, request, self._max_bytes)
+        number = self._unused_number() if service.protocol == "udp" else None
+        session = Session(self, visitor, provider, service, request, self._max_bytes, number)
         self._sessions[session.key] = session
+        if number is not None:
+            self._by_datagram[number] = session
         session.offer()
         return session
 
@@ -304,15 +327,28 @@ class Sessions:
         """@param key: the 16 bytes of its id."""
         return self._sessions.get(key)
 
+    def by_datagram(self, number: int) -> Session | None:
+        """@param number: what stands in front of its datagrams."""
+        return self._by_datagram.get(number)
+
     def remove(self, session: Session) -> None:
         """It has ended."""
         self._sessions.pop(session.key, None)
+        if session.datagram_session is not None:
+            self._by_datagram.pop(session.datagram_session, None)
         self._last_moved.pop(session, None)
 
     def client_left(self, peer: Peer) -> None:
         """C{peer}'s control connection is gone."""
         for session in [session for session in self if session.involves(peer)]:
             session.machine.client_left()
+
+    def _unused_number(self) -> int:
+        """Random, so that a late datagram of an old session hardly ever hits a new one."""
+        while True:
+            number = secrets.randbits(32)
+            if number not in self._by_datagram:
+                return number
 
     def _end_idle(self) -> None:
         now = self.clock.seconds()

@@ -31,6 +31,10 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Blob = Annotated[str, Meta(max_length=4096)]
 Channel = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Mode = Literal["raw", "link"]
+Fingerprint = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+#: What the datagrams of a session carry in front.
+DatagramSession = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 #: Whatever number a client counts its time in; it comes back as it was.
 Timestamp = (
     Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[float, Meta(ge=-(2**63), le=2**63)]
@@ -62,14 +66,20 @@ class _Camel(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Fa
 
 
 class Service(_Camel, frozen=True):
-    """Something that a client offers."""
+    """
+    Something that a client offers.
+
+    @ivar mode: of its sessions; left out: raw, or link where the protocol is udp.
+    @ivar compression: what the bytes of its links are compressed with; left out: nothing.
+    """
 
     id: Id
     protocol: Literal["tcp", "udp", "http", "ws"]
     local_port: Port
     local_host: Text = "localhost"
     description: Text | None = None
-    mode: Literal["raw", "link"] | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
+    compression: Literal["zstd"] | UnsetType = UNSET
 
 
 class RelayAddress(_Camel, frozen=True):
@@ -119,11 +129,16 @@ class GetClientList(Message, frozen=True, tag="get_client_list"):
 
 
 class ConnectRequest(Message, frozen=True, tag="connect_request"):
-    """A visitor asks for a session; C{request_id} comes back in the answer."""
+    """
+    A visitor asks for a session; C{request_id} comes back in the answer.
+
+    @ivar mode: C{link}: this visitor can do links.  A raw service is raw whoever asks.
+    """
 
     to_client_id: Id
     service_id: Id
     request_id: Text | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
 
 
 class AcceptSession(Message, frozen=True, tag="accept_session"):
@@ -181,7 +196,13 @@ class ClientList(Message, frozen=True, tag="client_list"):
 
 
 class ConnectOffer(Message, frozen=True, tag="connect_request"):
-    """To the provider: somebody asks for one of its services."""
+    """
+    To the provider: somebody asks for one of its services.
+
+    @ivar mode: C{raw}, C{link}, or a word of a later version.
+    @ivar peer_fingerprint: of the visitor's identity, if it has one.
+    @ivar datagram_session: for udp services only.
+    """
 
     from_client_id: Id
     to_client_id: Id
@@ -190,10 +211,18 @@ class ConnectOffer(Message, frozen=True, tag="connect_request"):
     channel_key: str
     relay_addr: RelayAddress
     mode: str = "raw"
+    peer_fingerprint: Fingerprint | UnsetType = UNSET
+    datagram_session: DatagramSession | UnsetType = UNSET
 
 
 class CreateSession(Message, frozen=True, tag="create_session"):
-    """To the visitor: the session is granted."""
+    """
+    To the visitor: the session is granted.
+
+    @ivar mode: C{raw}, C{link}, or a word of a later version.
+    @ivar peer_fingerprint: of the provider's identity, if it has one.
+    @ivar datagram_session: for udp services only.
+    """
 
     session_id: SessionId
     peer_client_id: Id
@@ -202,10 +231,12 @@ class CreateSession(Message, frozen=True, tag="create_session"):
     channel_key: str
     mode: str = "raw"
     request_id: Text | UnsetType = UNSET
+    peer_fingerprint: Fingerprint | UnsetType = UNSET
+    datagram_session: DatagramSession | UnsetType = UNSET
 
 
 class OpenChannel(Message, frozen=True, tag="open_channel"):
-    """To the provider of a raw session: the visitor's leg waits for yours."""
+    """To the provider: the visitor's leg waits for yours."""
 
     session_id: SessionId
     channel: Channel

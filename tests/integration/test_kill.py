@@ -351,8 +351,7 @@ class ControlLost(KillTestCase):
         path.write_text(
             path.read_text().replace(
                 f"invite_file = {self.folder}/server/invite",
-                f"server = ws://127.0.0.1:{proxy.port}\n"
-                f"token_file = {self.folder}/server/token",
+                f"server = ws://127.0.0.1:{proxy.port}\ntoken_file = {self.folder}/server/token",
             )
         )
         client = self.start(

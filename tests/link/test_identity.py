@@ -175,9 +175,7 @@ class SignatureTests(SynchronousTestCase):
                 for change in (0x01, 0x02, 0x04, 0x80, 0xFF):
                     damaged = bytearray(ANN.der)
                     damaged[place] ^= change
-                    self.assertIsInstance(
-                        is_signed_by(bytes(damaged), SIGNATURE, STATEMENT), bool
-                    )
+                    self.assertIsInstance(is_signed_by(bytes(damaged), SIGNATURE, STATEMENT), bool)
                     self.assertNotEqual(fingerprint(bytes(damaged)), ANN.fingerprint)
 
     def test_every_bit_of_the_signature(self) -> None:

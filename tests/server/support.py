@@ -37,6 +37,11 @@ def tcp(name: str, **more: Any) -> Service:
     return Service(id=name, protocol="tcp", local_port=22, **more)
 
 
+def udp(name: str, **more: Any) -> Service:
+    """A service of datagrams."""
+    return Service(id=name, protocol="udp", local_port=53, **more)
+
+
 class Connection:
     """
     A control connection: the peer in the middle, and what its client sees.
@@ -189,12 +194,12 @@ class BrokerCase(SynchronousTestCase):
         return connection
 
     def offered(
-        self, visitor: Connection, provider: Connection, service: str = "ssh"
+        self, visitor: Connection, provider: Connection, service: str = "ssh", **more: Any
     ) -> tuple[Session, messages.ConnectOffer]:
         """A session that its provider was asked for."""
         visitor.says(
             messages.ConnectRequest(
-                to_client_id=provider.peer.name, service_id=service, request_id="r1"
+                to_client_id=provider.peer.name, service_id=service, request_id="r1", **more
             )
         )
         offer = provider.take(messages.ConnectOffer)
@@ -203,9 +208,9 @@ class BrokerCase(SynchronousTestCase):
         return session, offer
 
     def granted(
-        self, visitor: Connection, provider: Connection, service: str = "ssh"
+        self, visitor: Connection, provider: Connection, service: str = "ssh", **more: Any
     ) -> tuple[Session, messages.CreateSession]:
         """A session that is live."""
-        session, offer = self.offered(visitor, provider, service)
+        session, offer = self.offered(visitor, provider, service, **more)
         provider.says(messages.AcceptSession(session_id=offer.session_id))
         return session, visitor.take(messages.CreateSession)

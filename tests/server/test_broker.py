@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 from hypothesis import given, strategies as st
 from msgspec import UNSET
 
+from relaytun.server import sessions as sessions_module
 from relaytun.server.sessions import ANSWER_TIMEOUT
 from relaytun.wire import messages
 from relaytun.wire.messages import Service
 
-from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp
+from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp, udp
 
 
 class ListTests(BrokerCase):
@@ -191,13 +193,6 @@ class ConnectTests(BrokerCase):
         self.assertEqual(self.asks("p", "ssh").code, "unknown_service")
         self.granted(self.visitor, self.provider, "web")
 
-    def test_udp(self) -> None:
-        """A udp service is refused with a sentence, as long as there is no relay for it."""
-        self.provider.register("p", [Service(id="dns", protocol="udp", local_port=53)])
-        error = self.asks("p", "dns")
-        self.assertEqual(error.code, "unknown_service")
-        self.assertIn("udp", error.message)
-
     def test_session_limit(self) -> None:
         """With max_sessions there is no further one, offered or live, until one has ended."""
         self.broker = self.make_broker(max_sessions=2)
@@ -245,6 +240,104 @@ class ConnectTests(BrokerCase):
             created = visitor.take(messages.CreateSession)
             self.assertEqual(created.request_id, f"r{number}")
             self.assertEqual(created.session_id, offers[number].session_id)  # type: ignore
+
+
+class LinkTests(BrokerCase):
+    """Who gets a session for a link service, and what both sides learn."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        services = (tcp("raw"), tcp("link", mode="link", compression="zstd"), udp("dns"))
+        self.provider = self.client("p", *services, identity=ANN)
+        self.visitor = self.client("v", identity=BOB)
+        self.stranger = self.client("s")
+
+    def refused(self, visitor: Connection, service: str, **more: Any) -> str:
+        """What a visitor hears that may not."""
+        visitor.says(
+            messages.ConnectRequest(to_client_id="p", service_id=service, request_id="r1", **more)
+        )
+        error = visitor.take(messages.Error)
+        self.assertEqual((error.code, error.request_id), ("forbidden", "r1"))
+        self.assertEqual((self.provider.inbox, len(self.broker.sessions)), ([], 0))
+        return error.message
+
+    def test_granted(self) -> None:
+        """Both are told that it is a link, and each the identity of the other."""
+        session, offer = self.offered(self.visitor, self.provider, "link", mode="link")
+        self.assertEqual((offer.mode, offer.peer_fingerprint), ("link", BOB.fingerprint))
+        self.assertIs(offer.datagram_session, UNSET)
+        self.provider.says(messages.AcceptSession(session_id=offer.session_id))
+        created = self.visitor.take(messages.CreateSession)
+        self.assertEqual((created.mode, created.peer_fingerprint), ("link", ANN.fingerprint))
+        self.assertEqual((created.service.mode, created.service.compression), ("link", "zstd"))
+        self.assertIs(created.datagram_session, UNSET)
+        self.assertEqual((session.mode, session.datagram_session), ("link", None))
+
+    def test_no_identity(self) -> None:
+        """A visitor without an identity gets no link, whatever it says it can do."""
+        for service in ("link", "dns"):
+            for more in ({}, {"mode": "raw"}, {"mode": "link"}):
+                self.assertIn("needs an identity", self.refused(self.stranger, service, **more))
+
+    def test_no_link(self) -> None:
+        """A visitor that does not say that it can do links gets none, and learns how to ask."""
+        for service in ("link", "dns"):
+            for more in ({}, {"mode": "raw"}):
+                self.assertIn('says mode "link"', self.refused(self.visitor, service, **more))
+
+    def test_raw_service(self) -> None:
+        """A raw service is raw whoever asks; identities are told as far as there are any."""
+        for visitor, seen in ((self.visitor, BOB.fingerprint), (self.stranger, UNSET)):
+            for more in ({}, {"mode": "raw"}, {"mode": "link"}):
+                session, offer = self.offered(visitor, self.provider, "raw", **more)
+                self.assertEqual((offer.mode, offer.peer_fingerprint), ("raw", seen))
+                self.provider.says(messages.AcceptSession(session_id=offer.session_id))
+                created = visitor.take(messages.CreateSession)
+                self.assertEqual((created.mode, created.peer_fingerprint), ("raw", ANN.fingerprint))
+                self.assertEqual((session.mode, session.datagram_session), ("raw", None))
+
+    def test_transient_visitor(self) -> None:
+        """A passing login of an identity may have links, too."""
+        guest = self.connect()
+        name = guest.register("", identity=BOB, transient=True).assigned_id
+        _, offer = self.offered(guest, self.provider, "link", mode="link")
+        self.assertEqual((offer.from_client_id, offer.peer_fingerprint), (name, BOB.fingerprint))
+
+    def test_datagrams(self) -> None:
+        """A udp session has a number of its own, told to both; by it the relay finds it."""
+        sessions = self.broker.sessions
+        numbers = set()
+        for _ in range(20):
+            session, offer = self.offered(self.visitor, self.provider, "dns", mode="link")
+            number = session.datagram_session
+            assert number is not None
+            self.assertIs(sessions.by_datagram(number), session)
+            self.assertFalse(session.live)
+            self.provider.says(messages.AcceptSession(session_id=offer.session_id))
+            created = self.visitor.take(messages.CreateSession)
+            self.assertEqual((offer.mode, created.mode), ("link", "link"))
+            self.assertEqual((offer.datagram_session, created.datagram_session), (number, number))
+            numbers.add(number)
+        self.assertEqual(len(numbers), 20)
+        for session in list(sessions):
+            session.machine.closed()
+        self.assertEqual([sessions.by_datagram(number) for number in numbers], [None] * 20)
+
+    def test_taken_number(self) -> None:
+        """A number that a session has is not given to another one."""
+        numbers = iter([7, 7, 7, 8])
+        self.patch(sessions_module.secrets, "randbits", lambda bits: next(numbers))
+        first, _ = self.offered(self.visitor, self.provider, "dns", mode="link")
+        second, _ = self.offered(self.visitor, self.provider, "dns", mode="link")
+        self.assertEqual((first.datagram_session, second.datagram_session), (7, 8))
+
+    def test_refused_udp(self) -> None:
+        """A udp session that the provider does not want leaves no number behind."""
+        session, offer = self.offered(self.visitor, self.provider, "dns", mode="link")
+        self.provider.says(messages.RejectSession(session_id=offer.session_id))
+        assert session.datagram_session is not None
+        self.assertIsNone(self.broker.sessions.by_datagram(session.datagram_session))
 
 
 class LeavingTests(BrokerCase):

@@ -6,11 +6,12 @@ import base64
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
+from msgspec import UNSET
 from twisted.logger import capturedLogs
 
 from relaytun.wire import messages
 
-from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp
+from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp, udp
 
 UNKNOWN = "00" * 16
 
@@ -57,12 +58,63 @@ class RegisterTests(BrokerCase):
         self.assertEqual((event["client"], event["host"], event["count"]), ("a", "192.0.2.1", 1))
         self.assertNotIn(TOKEN, repr(event))
 
-    def test_link_service(self) -> None:
-        """A service that this server could not serve as asked is refused, not served otherwise."""
-        connection = self.connect()
-        connection.says(messages.Register(client_id="a", services=(tcp("s", mode="link"),)))
-        self.assertEqual(connection.error(), "bad_message")
-        self.assertEqual((len(self.broker.registry), connection.closed), (0, False))
+    def offered(self, connection: Connection) -> list[object]:
+        """In which modes it has its services, and how they are compressed."""
+        return [(one.mode, one.compression) for one in connection.peer.services.values()]
+
+    def test_modes(self) -> None:
+        """The services of an identity are in the mode that it says, raw if it says nothing."""
+        connection = self.client(
+            "a",
+            tcp("old"),
+            tcp("raw", mode="raw", compression="zstd"),
+            tcp("link", mode="link"),
+            tcp("small", mode="link", compression="zstd"),
+            udp("dns"),
+            udp("ntp", mode="link"),
+            identity=ANN,
+        )
+        self.assertEqual(
+            self.offered(connection),
+            [
+                ("raw", UNSET),
+                ("raw", UNSET),
+                ("link", UNSET),
+                ("link", "zstd"),
+                ("link", UNSET),
+                ("link", UNSET),
+            ],
+        )
+
+    def test_modes_without_identity(self) -> None:
+        """Without an identity every service is raw, whatever was said."""
+        connection = self.client("a", tcp("old"), tcp("link", mode="link", compression="zstd"))
+        self.assertEqual(self.offered(connection), [("raw", UNSET), ("raw", UNSET)])
+
+    def test_modes_again(self) -> None:
+        """A client that registers again without a second proof still has its identity."""
+        connection = self.client("a", identity=ANN)
+        connection.register("a", [tcp("link", mode="link"), udp("dns")])
+        self.assertEqual(self.offered(connection), [("link", UNSET), ("link", UNSET)])
+
+    def test_impossible_udp(self) -> None:
+        """A udp service without an identity, or in raw mode, is refused; nothing has changed."""
+        for service, identity, code in (
+            (udp("dns"), None, "forbidden"),
+            (udp("dns", mode="link"), None, "forbidden"),
+            (udp("dns", mode="raw"), None, "forbidden"),
+            (udp("dns", mode="raw"), BOB, "bad_message"),
+        ):
+            connection = self.connect()
+            response = connection.register("b", [tcp("ssh"), service], identity=identity)
+            self.assertEqual((response.success, response.error), (False, code))
+            self.assertIn("dns is a udp service", str(response.message))
+            self.assertEqual((len(self.broker.registry), connection.closed), (0, False))
+            self.assertIsNone(self.owners.get("b"))
+            self.assertTrue(connection.register("b", [tcp("ssh")]).success)
+            self.assertEqual(connection.register("b", [udp("dns")]).error, "forbidden")
+            self.assertEqual(list(connection.peer.services), ["ssh"])
+            connection.lost()
 
     def test_services_again(self) -> None:
         """A client that registers again offers what it says last, under the name that it has."""

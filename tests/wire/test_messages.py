@@ -17,6 +17,7 @@ from relaytun.wire.messages import FROM_CLIENT, FROM_SERVER, Code, Message
 
 TABLES = (FROM_CLIENT, FROM_SERVER)
 SESSION = "0123456789abcdef0123456789abcdef"
+PRINT = "sha256:" + "0a" * 32
 
 
 def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
@@ -268,9 +269,7 @@ class AnyBytesTests(SynchronousTestCase):
         ):
             self.assertRaises(WireError, messages.decode, (data % huge).encode(), FROM_SERVER)
         ignored = '{"type":"unregister","payload":{"unknown":' + huge + "}}"
-        self.assertEqual(
-            messages.decode(ignored.encode(), FROM_CLIENT), messages.Unregister()
-        )
+        self.assertEqual(messages.decode(ignored.encode(), FROM_CLIENT), messages.Unregister())
 
     def test_key_twice(self) -> None:
         """A key that stands twice in an object, at whatever depth, is a WireError."""
@@ -401,18 +400,23 @@ class ContractTests(SynchronousTestCase):
         )
 
     def test_register_everything(self) -> None:
-        """Token, certificate, proof and transient are fields of register, mode one of a service."""
+        """Token, certificate, proof, transient are fields; a service has mode and compression."""
         self.both(
             FROM_CLIENT,
             """{"type": "register", "payload": {"clientId": "c", "services": [
                 {"id": "s", "protocol": "ws", "localPort": 1, "localHost": "h",
-                 "description": null, "mode": "link"}],
+                 "description": null, "mode": "link", "compression": "zstd"}],
                 "token": "t", "certificate": "MA==", "proof": "MQ==", "transient": true}}""",
             messages.Register(
                 client_id="c",
                 services=(
                     messages.Service(
-                        id="s", protocol="ws", local_port=1, local_host="h", mode="link"
+                        id="s",
+                        protocol="ws",
+                        local_port=1,
+                        local_host="h",
+                        mode="link",
+                        compression="zstd",
                     ),
                 ),
                 token="t",
@@ -443,6 +447,11 @@ class ContractTests(SynchronousTestCase):
                 '{"type":"connect_request","payload":{"toClientId":"a","serviceId":"s",'
                 '"requestId":"7"}}',
                 messages.ConnectRequest(to_client_id="a", service_id="s", request_id="7"),
+            ),
+            (
+                '{"type":"connect_request","payload":{"toClientId":"a","serviceId":"s",'
+                '"mode":"link"}}',
+                messages.ConnectRequest(to_client_id="a", service_id="s", mode="link"),
             ),
             (
                 '{"type":"accept_session","payload":{"sessionId":"' + SESSION + '"}}',
@@ -543,6 +552,30 @@ class ContractTests(SynchronousTestCase):
             ),
         )
 
+    def test_link_offer(self) -> None:
+        """The one for a link has the visitor's fingerprint, and for udp the datagram number."""
+        self.both(
+            FROM_SERVER,
+            """{"type": "connect_request", "payload": {"fromClientId": "b", "toClientId": "a",
+                "serviceId": "s", "sessionId": "0123456789abcdef0123456789abcdef",
+                "channelKey": "a2V5", "mode": "link", "peerFingerprint": "PRINT",
+                "datagramSession": 4294967295,
+                "relayAddr": {"host": "r", "port": 9001, "protocol": "tcp"}}}""".replace(
+                "PRINT", PRINT
+            ),
+            messages.ConnectOffer(
+                from_client_id="b",
+                to_client_id="a",
+                service_id="s",
+                session_id=SESSION,
+                channel_key="a2V5",
+                relay_addr=messages.RelayAddress(host="r", port=9001),
+                mode="link",
+                peer_fingerprint=PRINT,
+                datagram_session=2**32 - 1,
+            ),
+        )
+
     def test_create_session(self) -> None:
         """A create_session has session, peer, service, relay and key, and the request's id."""
         text = """{"type": "create_session", "payload": {
@@ -564,6 +597,46 @@ class ContractTests(SynchronousTestCase):
             ),
         )
 
+    def test_create_link_session(self) -> None:
+        """The one for a link has the provider's fingerprint, and for udp the datagram number."""
+        text = """{"type": "create_session", "payload": {
+            "sessionId": "0123456789abcdef0123456789abcdef", "peerClientId": "a",
+            "service": {"id": "s", "protocol": "udp", "localPort": 53, "localHost": "localhost",
+                        "description": null, "mode": "link"},
+            "relayAddr": {"host": "r", "port": 9001, "protocol": "tcp"}, "channelKey": "a2V5",
+            "mode": "link", "peerFingerprint": "PRINT", "datagramSession": 0}}"""
+        self.both(
+            FROM_SERVER,
+            text.replace("PRINT", PRINT),
+            messages.CreateSession(
+                session_id=SESSION,
+                peer_client_id="a",
+                service=messages.Service(id="s", protocol="udp", local_port=53, mode="link"),
+                relay_addr=messages.RelayAddress(host="r", port=9001),
+                channel_key="a2V5",
+                mode="link",
+                peer_fingerprint=PRINT,
+                datagram_session=0,
+            ),
+        )
+
+    def test_fingerprint(self) -> None:
+        """A fingerprint is sha256: and 64 lower-case digits, a datagram number has 32 bits."""
+        good = {
+            "sessionId": SESSION,
+            "peerClientId": "a",
+            "service": {"id": "s", "protocol": "udp", "localPort": 53},
+            "relayAddr": {"host": "r", "port": 9001},
+            "channelKey": "a2V5",
+        }
+        for field, wrong in (
+            ("peerFingerprint", ("", PRINT.upper(), PRINT + "\n", PRINT[:-1], "md5:00", None)),
+            ("datagramSession", (-1, 2**32, "1", 0.5, None)),
+        ):
+            for value in wrong:
+                text = json.dumps({"type": "create_session", "payload": good | {field: value}})
+                self.assertRaises(WireError, messages.decode, text.encode(), FROM_SERVER)
+
     def test_from_server(self) -> None:
         """The other messages of a server are these."""
         for text, message in (
@@ -584,9 +657,7 @@ class ContractTests(SynchronousTestCase):
                 '{"type":"error","payload":{"code":"rejected","message":"m","sessionId":"'
                 + SESSION
                 + '","requestId":"7"}}',
-                messages.Error(
-                    code="rejected", message="m", session_id=SESSION, request_id="7"
-                ),
+                messages.Error(code="rejected", message="m", session_id=SESSION, request_id="7"),
             ),
         ):
             self.both(FROM_SERVER, text, message)
@@ -701,6 +772,11 @@ class FieldTests(SynchronousTestCase):
     def test_protocols(self) -> None:
         """A protocol is one of four."""
         self.check("protocol", ("tcp", "udp", "http", "ws"), ("TCP", "", "quic", None, 1))
+
+    def test_modes(self) -> None:
+        """A mode is raw or link, a compression zstd; either may be left out, but not null."""
+        self.check("mode", ("raw", "link"), ("", "LINK", "auto", None, 1))
+        self.check("compression", ("zstd",), ("", "none", "gzip", None, 1))
 
     def test_texts(self) -> None:
         """Free text has at most 256 characters, of any kind."""
