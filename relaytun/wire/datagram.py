@@ -133,6 +133,8 @@ def may_hold_bind(data: memoryview, size: int) -> bool:
 
     @param size: of each packet but the last.
     """
+    if len(data) < BIND_SIZE:
+        return False
     if size == BIND_SIZE:
         return MAGIC in bytes(data)
     last = len(data) % size or size
