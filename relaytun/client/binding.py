@@ -26,6 +26,8 @@ KEEPALIVE = 15.0
 #: Seconds until an unanswered question is asked again, the first time and at most.
 FIRST_RETRY = 0.5
 LAST_RETRY = 60.0
+#: When that is due, a bound address is given up: about 4 s after the first question.
+ENOUGH = 4.0
 #: Cookies that are brought back at once, in one round.
 MOST_COOKIES = 3
 
@@ -60,13 +62,18 @@ class Binding:
         session: DatagramSession,
         send: Callable[[bytes], object],
         confirmed: Callable[[], None],
+        lost: Callable[[], None],
     ) -> None:
-        """@param confirmed: called when C{bound} becomes true."""
+        """
+        @param confirmed: called when C{bound} becomes true.
+        @param lost: called when it becomes false.
+        """
         self.bound = False
         self._clock = clock
         self._session = session
         self._send = send
         self._confirmed = confirmed
+        self._lost = lost
         self._cookie = NO_COOKIE
         # A session may be bound again by a later object of this process: by then it is later.
         self._counter = int(clock.seconds() * 1e6)
@@ -75,7 +82,7 @@ class Binding:
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Ask, until L{stop}; also: ask now, because there is a doubt."""
+        """Ask, until L{stop}."""
         self._retry = FIRST_RETRY
         self._round()
 
@@ -115,10 +122,11 @@ class Binding:
     def _round(self) -> None:
         self._cookies = 0
         self._ask()
-        if self._retry > 2:  # The third question in a row.
-            self.bound = False
         self._again_in(self._retry)
         self._retry = min(LAST_RETRY, self._retry * 2)
+        if self.bound and self._retry > ENOUGH:
+            self.bound = False
+            self._lost()
 
     def _ask(self) -> None:
         session = self._session

@@ -108,9 +108,10 @@ class Probing:
 
     def doubt(self) -> None:
         """There is news that nothing passes: believe it until the contrary is proven."""
-        for size in self._sizes:
-            size.proven = None
-        self.hurry()
+        if any(size.proven is not None for size in self._sizes):
+            for size in self._sizes:
+                size.proven = None
+            self.hurry()
 
     def hurry(self) -> None:
         """There is reason to think that a probe would be answered now."""

@@ -20,8 +20,8 @@ class BindingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.sent: list[Bind] = []
-        self.confirmations = 0
-        self.binding = Binding(self.clock, SESSION, self.send, self.confirmed)
+        self.confirmations = self.losses = 0
+        self.binding = Binding(self.clock, SESSION, self.send, self.confirmed, self.lost)
 
     def send(self, packet: bytes) -> None:
         bind = decode_bind(packet)
@@ -30,6 +30,9 @@ class BindingTests(SynchronousTestCase):
 
     def confirmed(self) -> None:
         self.confirmations += 1
+
+    def lost(self) -> None:
+        self.losses += 1
 
     def asked(self) -> Bind:
         """The one question since the last call."""
@@ -99,6 +102,7 @@ class BindingTests(SynchronousTestCase):
         self.assertEqual(gaps[:8], [1, 1, 2, 4, 8, 16, 32, LAST_RETRY])
         self.assertEqual(set(gaps[8:]), {LAST_RETRY})
         self.assertFalse(self.binding.bound)
+        self.assertEqual(self.losses, 1)
         self.answer(Kind.BOUND)
         self.assertEqual(self.confirmations, 2)
 
@@ -138,6 +142,6 @@ class BindingTests(SynchronousTestCase):
         self.bind()
         self.clock.advance(1)
         self.assertGreater(
-            Binding(self.clock, SESSION, self.send, self.confirmed)._counter,
+            Binding(self.clock, SESSION, self.send, self.confirmed, self.lost)._counter,
             self.binding._counter,
         )
