@@ -157,7 +157,7 @@ def session_of_run(data: memoryview, size: int) -> int:
             raise WireError("the length in the header is wrong")
         if whole > size:
             headers = struct.iter_unpack(f"{HEADER.size}s{length}x", data[:whole])
-            if any(each != (header,) for each in headers):
+            if set(headers) != {(header,)}:
                 raise WireError("the packets of a run differ")
     if whole < len(data):
         rest = len(data) - whole - HEADER.size

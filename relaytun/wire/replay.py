@@ -68,9 +68,9 @@ class SequenceWindow:
         """
         number += 1
         slot = number & self._mask
-        if self._slots[slot] >= number or number + self._mask < self._top:
-            return False
-        self._slots[slot] = number
         if number > self._top:
             self._top = number
+        elif self._slots[slot] >= number or number + self._mask < self._top:
+            return False
+        self._slots[slot] = number
         return True
