@@ -164,9 +164,7 @@ class DatagramPath:
         if not outgoing:
             return
         self._outgoing = []
-        if self._socket is None:
-            return
-        sent = self._socket.send(outgoing)
+        sent = self._socket.send(outgoing) if self._socket is not None else 0
         self.by_udp += sent
         if sent < len(outgoing):
             self.dropped += len(outgoing) - sent
@@ -217,7 +215,7 @@ class DatagramPath:
                 self._probing.answered(token)
             else:
                 self._say(datagram.encode_control(Control.ANSWER, token))
-                if not self._room():
+                if not self.by_udp_now:
                     self._probing.hurry()  # The other side is there.
 
     # The relay
@@ -308,6 +306,7 @@ class DatagramPath:
             self._probing.resize(self._sizes())
 
     def _drop(self) -> None:
-        if not self.dropped:
+        if not self._complained:
+            self._complained = True
             self._log.warn("datagrams are dropped: neither UDP nor the link takes them now")
         self.dropped += 1

@@ -10,12 +10,13 @@ from twisted.internet.error import DNSLookupError
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client import datagrams
+from relaytun.client.binding import DatagramSession
 from relaytun.client.datagrams import RESOLVE_AGAIN
 from relaytun.client.probing import LAST_RETRY, PROOF, QUIET
-from relaytun.wire.datagram import OVERHEAD
+from relaytun.wire.datagram import BIND_SIZE, OVERHEAD, Kind, encode_bind
 from relaytun.wire.preamble import Role
 
-from .datagram_support import FakeSession, Network
+from .datagram_support import KEYS, FakeSession, Network
 
 
 class PathTests(SynchronousTestCase):
@@ -227,6 +228,48 @@ class PathTests(SynchronousTestCase):
         self.net.reactor.pump()
         self.assertEqual(self.came, [])
         self.assertEqual(self.send(b"fine"), (1, 0))
+
+    def test_the_other_side_comes_late(self) -> None:
+        """As soon as the other side is there, so is UDP, in both directions."""
+        self.net.visitor.new_secret(1, bytes(64))
+        self.net.visitor.use_session(self.net.session(Role.VISITOR))
+        self.net.reactor.run(60)
+        self.assertEqual(self.send(b"x"), (0, 1))
+        self.net.provider.new_secret(1, bytes(64))
+        self.net.provider.use_session(self.net.session(Role.PROVIDER))
+        self.net.reactor.run(1)
+        self.assertEqual(self.send(b"x"), (1, 0))
+
+    def test_answers_among_data(self) -> None:
+        """The relay's answer is seen between data of its size."""
+        self.net.prove()
+        visitor, provider = self.net.visitor, self.net.provider
+        assert provider._socket is not None and provider._binding is not None
+        data = visitor._sealing.seal(7, 5, [bytes(BIND_SIZE - OVERHEAD)] * 2)
+        self.assertEqual({len(each) for each in data}, {BIND_SIZE})
+        counter = provider._binding._counter
+        bind = encode_bind(KEYS[Role.PROVIDER], 7, Role.PROVIDER, Kind.BOUND, counter, b"c" * 16)
+        run = memoryview(data[0] + bind + data[1])
+        provider._from_relay(run, BIND_SIZE, ())
+        self.assertEqual(len(self.came), 2)
+        self.assertEqual(provider._binding._cookie, b"c" * 16)
+
+    def test_many_at_once(self) -> None:
+        """What is gathered is sent before it grows too large, not only at the end of a turn."""
+        self.net.prove()
+        for _ in range(datagrams.MOST_GATHERED):
+            self.net.visitor.send(5, [b"x"], 1)
+        self.assertEqual(self.net.visitor._outgoing, [])
+        self.assertEqual(self.net.visitor.by_udp, datagrams.MOST_GATHERED)
+
+    def test_no_way_to_the_relay(self) -> None:
+        """An address that cannot be reached by UDP costs no descriptor and is tried again."""
+        session = DatagramSession("255.255.255.255", 9, 7, Role.VISITOR, KEYS[Role.VISITOR])
+        self.net.visitor.use_session(session)
+        self.assertIsNone(self.net.visitor._socket)
+        self.assertEqual(self.send(b"x"), (0, 1))
+        self.net.reactor.run(RESOLVE_AGAIN * 3, 1)
+        self.assertIsNotNone(self.net.visitor._resolving)
 
     def test_names(self) -> None:
         """A relay's name is resolved; without an address the link serves, and it looks again."""
