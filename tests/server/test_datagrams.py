@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import socket
 from typing import Any
@@ -17,6 +18,7 @@ from relaytun.plane.meter import Meter
 from relaytun.server import datagrams
 from relaytun.server.datagrams import COOKIE_SLOT, DatagramRelay
 from relaytun.server.port import ListeningPort
+from relaytun.wire import messages
 from relaytun.wire.datagram import (
     BIND_SIZE,
     HEADER,
@@ -27,6 +29,10 @@ from relaytun.wire.datagram import (
     split,
 )
 from relaytun.wire.preamble import Role
+
+from ..plane.test_datagrams import udp as bound
+from ..plane.test_splice import until
+from .support import ANN, BOB, BrokerCase, udp
 
 KEYS = {role: bytes([role]) * 32 for role in Role}
 VISITOR = ("192.0.2.1", 1000)
@@ -254,6 +260,50 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(len(self.relay._ends), 0)
 
 
+class GrantedTests(BrokerCase):
+    """The relay, with sessions as signalling makes them."""
+
+    def test_granted(self) -> None:
+        """A udp session's number and keys, as its two clients are told them, are good here."""
+        provider = self.client("b", udp("dns", mode="link"), identity=BOB)
+        visitor = self.client("a", identity=ANN)
+        session, offer = self.offered(visitor, provider, "dns", mode="link")
+        relay = DatagramRelay(self.clock, self.broker.sessions, None)  # type: ignore[arg-type]
+        fake = FakeSocket()
+        relay._socket = fake  # type: ignore[assignment]
+
+        def bind(role: Role, told: Any, address: Any) -> bool:
+            key = base64.b64decode(told.channel_key)
+            cookie = NO_COOKIE
+            for _ in range(2):
+                self.counter += 1
+                asked = encode_bind(
+                    key, told.datagram_session, role, Kind.ASK, self.counter, cookie
+                )
+                fake.sent.clear()
+                relay.received(memoryview(asked), len(asked), address)
+                if not fake.sent:
+                    return False
+                cookie = decode_bind(fake.sent[0][0]).cookie
+            return decode_bind(fake.sent[0][0]).kind is Kind.BOUND
+
+        self.counter = 0
+        # The provider's first packet may overtake its word.
+        self.assertTrue(bind(Role.PROVIDER, offer, PROVIDER))
+        provider.says(messages.AcceptSession(session_id=offer.session_id))
+        created = visitor.take(messages.CreateSession)
+        self.assertTrue(bind(Role.VISITOR, created, VISITOR))
+        fake.sent.clear()
+        data = memoryview(packet(b"query", session.datagram_session or 0))
+        relay.received(data, len(data), VISITOR)
+        self.assertEqual(fake.sent, [(bytes(data), len(data), PROVIDER)])
+        visitor.says(messages.CloseSession(session_id=session.id))
+        self.assertFalse(bind(Role.VISITOR, created, VISITOR))
+        del session
+        gc.collect()
+        self.assertEqual(len(relay._ends), 0)
+
+
 class PortTests(TestCase):
     """The relay with its socket."""
 
@@ -299,14 +349,11 @@ class PortTests(TestCase):
 
     async def test_end_to_end(self) -> None:
         """Two sockets bind and exchange batches."""
-        from tests.plane.test_datagrams import udp
-        from tests.plane.test_splice import until
-
         tcp, relay = self.port()
         self.start(tcp, relay)
         sides: dict[Role, socket.socket] = {}
         for role in Role:
-            sock = sides[role] = udp()
+            sock = sides[role] = bound()
             self.addCleanup(sock.close)
             sock.connect(("127.0.0.1", tcp.number))
             cookie = NO_COOKIE
