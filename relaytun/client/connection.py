@@ -106,6 +106,7 @@ class ServerConnection(Service):
         self._requests = 0
         self._beat: IDelayedCall | None = None
         self._beat_sent = 0.0
+        self._thrown_out = False
         self._running: Deferred[None] | None = None
         self.control: Control | None = None
         self.rtt: float | None = None
@@ -223,7 +224,8 @@ class ServerConnection(Service):
                 # A login that is thrown out at once is a failure like any other.
                 stayed = self._reactor.seconds() - signed_in > self._heartbeat_interval
                 failures = 0 if stayed else failures + 1
-                attempts = 0
+                # A server that dies, however often, is no reason to be slow for those in a hurry.
+                attempts = attempts + 1 if self._thrown_out else 0
             most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
             await self._pause(self._jitter() * most, attempts)
 
@@ -243,6 +245,7 @@ class ServerConnection(Service):
 
     async def _use(self, control: Control) -> None:
         self.control = control
+        self._thrown_out = False
         self._log.info("signed in as {client}", client=control.client_id)
         control.listen(self._received)
         waiting, self._waiting = self._waiting, []
@@ -284,6 +287,7 @@ class ServerConnection(Service):
         if answer is not None:
             answer.errback(RequestError(message.code, printable(message.message)))
         else:
+            self._thrown_out = True  # If it hangs up as well.
             self._log.warn(
                 "the server says {code}: {message}",
                 code=printable(message.code),

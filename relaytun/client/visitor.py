@@ -126,8 +126,9 @@ class Visitor:
 
     def close(self) -> None:
         """End the streams, and tell the server that the session is not needed any more."""
-        if self.link is not None:
-            self.link.close()
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
@@ -235,7 +236,7 @@ class Visitor:
         ended.session.link = None
         if self.link is ended:
             self.link = None
-        self._complain(why)
+            self._complain(why)
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)

@@ -124,6 +124,10 @@ class Channel:
         elif self._flush is None:
             self._flush = self._reactor.callLater(0, self._turn_over)
 
+    def holds(self, frame: memoryview) -> bool:
+        """Whether it was sent and still has to be written."""
+        return any(waiting is frame for waiting in self._queue)
+
     def flush(self) -> None:
         """Write what waits to be written, as far as it goes."""
         queue, tls = self._queue, self.tls

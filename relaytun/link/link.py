@@ -33,7 +33,14 @@ ACK_DELAY = 0.05
 #: Streams of one link.
 MOST_STREAMS = 32 * 1024
 #: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
-_FATAL = {Reset.UNKNOWN, Reset.FORBIDDEN, Reset.SHUTDOWN, Reset.TIMEOUT, Reset.PROTOCOL}
+_FATAL = {
+    Reset.UNKNOWN,
+    Reset.LIMIT,
+    Reset.FORBIDDEN,
+    Reset.SHUTDOWN,
+    Reset.TIMEOUT,
+    Reset.PROTOCOL,
+}
 
 
 class Keeper(Protocol):
@@ -126,6 +133,9 @@ class Link:
 
     def attach(self, channel: Channel, slot: int) -> None:
         """Visitor: a channel that is secured is to be one of this link's."""
+        if self.over is not None:
+            channel.close()
+            return
         generation = self._generations[slot] = self._generations[slot] + 1
         channel.slot, channel.generation, channel.owner = slot, generation, self
         fresh = not self._welcomed
@@ -139,14 +149,15 @@ class Link:
     def adopt(self, channel: Channel, hello: Frame) -> None:
         """Provider: the visitor said HELLO on a channel that is secured."""
         slot, generation = hello.stream, hello.value
+        if self.over is not None:
+            refuse(channel, self.over)
+            return
         if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
             refuse(channel, Reset.STALE)
             return
         self._generations[slot] = generation
         channel.slot, channel.generation, channel.owner = slot, generation, self
-        old = self.channels[slot]
-        if old is not None:
-            self._detach(old)
+        self._replace_with(channel)
         channel.send(frames.header(Kind.WELCOME, slot, generation))
         self._tell(channel)
         self._arriving.add(channel)
@@ -237,6 +248,11 @@ class Link:
         self.bytes_out += len(frame) - frames.HEADER_SIZE
         channel.send(frame)
 
+    def holds(self, slot: int, frame: memoryview) -> bool:
+        """See L{Carrier}."""
+        channel = self.channels[slot]
+        return channel is not None and channel.holds(frame)
+
     def wants_room(self, stream: Stream) -> None:
         """See L{Carrier}."""
         if stream.queued:
@@ -279,6 +295,8 @@ class Link:
             self._control(frames.header(Kind.RST, stream.id, cause))
         if end is not None:
             end.reset()
+        if len(self._resets) > MOST_STREAMS:
+            self.close(Reset.PROTOCOL)  # The other side never confirms them.
 
     def over_in_order(self, stream: Stream) -> None:
         """See L{Carrier}."""
@@ -303,13 +321,16 @@ class Link:
             channel.send(frames.ack(stream.id, *stream.told()))
         channel.send(frames.header(Kind.RESUME))
 
+    def _tell_resets(self, channel: Channel) -> None:
+        """Those that the other side may not know of."""
+        for number, cause in self._resets.items():
+            channel.send(frames.header(Kind.RST, number, cause))
+
     def _carry(self, channel: Channel) -> None:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
         self._arriving.discard(channel)
-        old = self.channels[slot]
-        if old is not None:
-            self._detach(old)
+        self._replace_with(channel)
         if slot == BULK_SLOT:
             self._bulk_wanted = True
         self.channels[slot] = channel
@@ -317,8 +338,7 @@ class Link:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        for number, cause in self._resets.items():
-            channel.send(frames.header(Kind.RST, number, cause))
+        self._tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
         for stream in stranded:
             if self.channels[stream.slot] is None:
@@ -328,6 +348,16 @@ class Link:
         self.drained(channel)
         if not self.visitor and slot == MAIN:
             self._keeper.secured(self, channel)
+
+    def _replace_with(self, channel: Channel) -> None:
+        """The one that has its slot goes, and so do those that were to have it before it."""
+        for older in list(self._arriving):
+            if older.slot == channel.slot and older.generation < channel.generation:
+                self._arriving.discard(older)
+                older.close()
+        old = self.channels[channel.slot]
+        if old is not None:
+            self._detach(old)
 
     def _detach(self, channel: Channel) -> None:
         """A channel carries no more."""
@@ -348,23 +378,25 @@ class Link:
                     stream.slot = other.slot
             self.wants_room(stream)
         if other is not None:
-            self._clock.callLater(0, self.drained, other)
+            self._tell_resets(other)
             self._send_acks()
+            self.drained(other)
         elif self._patience is None:
             self._patience = self._clock.callLater(self._resume_timeout, self._give_up)
 
     def _opened(self, channel: Channel, number: int, flags: int) -> None:
         if number in self.streams:
             return
+        if not number:
+            self.close(Reset.PROTOCOL)
+            return
         if self.visitor or not self._seen.add(number):
             self._control(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
             return
-        stream = Stream(self, number, channel.slot, flags)
         if len(self.streams) >= MOST_STREAMS:
-            self.streams[number] = stream
-            self.broken(stream, Reset.LIMIT, tell=True)
+            self._control(frames.header(Kind.RST, number, Reset.LIMIT))
             return
-        self.streams[number] = stream
+        stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
 
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
@@ -379,6 +411,7 @@ class Link:
             self._resets.pop(number, None)
         else:
             self._control(frames.header(Kind.RST, number, Reset.OVER))
+            self._seen.add(number)  # Its OPEN may still be on its way, over another channel.
         stream = self.streams.get(number)
         if stream is None:
             return

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-
-from twisted.internet import reactor
+from typing import Any
 
 from relaytun.client import provider as module
 from relaytun.client.provider import FEWEST_SPARES, MOST_SPARES, Provider
+from relaytun.client.providerlink import Links
+from relaytun.client.servicedialer import ServiceDialer
 from relaytun.config import AllowedVisitor, ServiceConfig
 from relaytun.wire import messages, preamble
 from relaytun.wire.preamble import Refusal, Role
 
-from .support import HandMadeServer, until
+from .support import HandMadeServer, until, warnings_to
 
 SESSION = "5" * 32
 
@@ -25,10 +26,8 @@ class ProviderTests(HandMadeServer):
 
     def offering(self, *allow: str) -> Provider:
         provider = Provider(
-            reactor,  # type: ignore[arg-type]
+            self.machinery,
             self.connection,
-            self.dialer,
-            self.pool,
             [
                 ServiceConfig(
                     id="web",
@@ -36,8 +35,10 @@ class ProviderTests(HandMadeServer):
                     local_host="127.0.0.1",
                     local_port=self.service.getsockname()[1],
                     allow=tuple(map(AllowedVisitor, allow)),
+                    mode="raw",
                 )
             ],
+            Links(self.machinery),
         )
         self.addCleanup(lambda: [held.cut() for held in list(provider.sessions.values())])
         return provider
@@ -140,26 +141,12 @@ class ProviderTests(HandMadeServer):
         """When the service does not answer the visitor gets a reset, and it is said once."""
         self.service.close()
         self.offer()
-        said = []
-        self.patch(self.provider, "complain", lambda service, error: said.append(error))
+        lines: list[Any] = []
+        self.patch(ServiceDialer, "_log", warnings_to(lines))
         for leg, _ in await self.spares(FEWEST_SPARES):
             leg.send(b"+")
             await self.is_reset(leg)
-        self.assertEqual(len(said), FEWEST_SPARES)
-
-    async def test_complains_once(self) -> None:
-        """A service that is down is one log line, until it has answered again."""
-        lines = []
-        self.patch(
-            self.provider, "_log", type("Log", (), {"warn": lambda *a, **k: lines.append(k)})()
-        )
-        (service,) = self.provider._services.values()
-        for _ in range(3):
-            self.provider.complain(service, OSError("down"))
-        self.assertEqual(len(lines), 1)
-        self.provider.answered(service)
-        self.provider.complain(service, OSError("down"))
-        self.assertEqual(len(lines), 2)
+        self.assertEqual([line["service"] for line in lines], ["web"])
 
     async def test_control_lost(self) -> None:
         """Spare legs go with the control connection, running streams stay."""

@@ -330,6 +330,18 @@ class BadInput(ProcessTestCase):
                 "relaytun-server",
                 [f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use"],
             )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            number = taken.getsockname()[1]
+            done = self.twistd(
+                *("-n", "--pidfile=", "relaytun-server", *arguments),
+                *("--control=0", f"--relay={number}"),
+            )
+        self.assert_told(
+            done,
+            "relaytun-server",
+            [f"cannot listen on udp:{number}, which goes with the relay port: Address already"],
+        )
         path = self.write(
             "client.ini",
             f"[client]\ninvite = {INVITE}\nstate_dir = client\n"
