@@ -234,12 +234,17 @@ class ServerConnection(Service):
         @param wait: seconds, or fewer as soon as somebody's streams wait: those may find out
             later than this that the server is gone, or be opened in the meantime.
         """
-        self._log.info("next attempt in {wait:.1f} s", wait=wait)
         end = self._reactor.seconds() + wait
+        told = False
         while (left := end - self._reactor.seconds()) > 0:
-            if any(hurry() for hurry in self.hurries):
-                soon = self._jitter() * HURRY * HURRY_GROWTH ** min(attempts, 16)
-                await deferLater(self._reactor, min(left, soon))
+            hurried = any(hurry() for hurry in self.hurries)
+            if hurried:
+                left = min(left, self._jitter() * HURRY * HURRY_GROWTH ** min(attempts, 16))
+            if not told:
+                told = True
+                self._log.info("next attempt in {wait:.1f} s", wait=left)
+            if hurried:
+                await deferLater(self._reactor, left)
                 return
             await deferLater(self._reactor, min(left, HURRY))
 

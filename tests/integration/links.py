@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 import random
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from .processes import PATIENCE, Process, ProcessTestCase, dialled, eventually, free_port
@@ -107,9 +109,11 @@ class Tunnel(Keeper):
             exchange(near, far)
 
     @contextlib.contextmanager
-    def stream(self) -> Iterator[Stream]:
-        """A new one."""
+    def stream(self, patience: float = PATIENCE) -> Iterator[Stream]:
+        """A new one; its ends wait C{patience} seconds for each other's bytes."""
         with dialled(self.port) as near, self.service.accept() as far:
+            for end in (near, far):
+                end.settimeout(patience)
             yield Stream(near, far)
 
     @property
@@ -169,15 +173,18 @@ class LinkTestCase(ProcessTestCase):
 
 class Traffic:
     """
-    So many bytes each way at the same time, each direction with content of its own.
+    Bytes each way at the same time, each direction with content of its own.
 
     @ivar taken: bytes that arrived so far, at the near end and at the far one.
     """
 
     def __init__(self, stream: Stream, count: int) -> None:
+        """@param count: bytes each way, at least; more are written until L{finish}."""
         self.taken = [0, 0]
         self._count = count
-        self._hashes = [hashlib.sha256(), hashlib.sha256()]
+        self._enough = threading.Event()
+        self._written = [hashlib.sha256(), hashlib.sha256()]
+        self._read_hashes = [hashlib.sha256(), hashlib.sha256()]
         self._errors: list[Exception] = []
         self._changed = threading.Condition()
         self._threads = [
@@ -188,50 +195,93 @@ class Traffic:
         for thread in self._threads:
             thread.start()
 
+    def moves(self, than: Sequence[int], patience: float) -> bool:
+        """Wait until both ends have more than that; returns whether it came to it."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(map(operator.gt, self.taken, than)) or bool(self._errors), patience
+            )
+
     def wait_for(self, count: int, patience: float = PATIENCE) -> None:
         """Until C{count} bytes have arrived at both ends."""
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: min(self.taken) >= count or bool(self._errors), patience
-            ):
-                raise AssertionError(f"after {patience} s {self.taken} of {count} are there")
+        if not self.moves([count - 1] * 2, patience):
+            raise AssertionError(f"after {patience} s {self.taken} of {count} are there")
         self._raise()
 
     def finish(self, patience: float = PATIENCE) -> None:
-        """Until all is there, and it is what was sent, and both streams ended in order."""
+        """Until all is there, and it is what was sent, and both directions ended in order."""
         self.wait_for(self._count, patience)
+        self._enough.set()
         for thread in self._threads:
             thread.join(patience)
             assert not thread.is_alive(), "the stream does not end"
         self._raise()
-        for number, seen in enumerate(self._hashes):
-            assert self.taken[number] == self._count, f"{self.taken} of {self._count}"
-            assert seen.digest() == _digest(1 - number, self._count), "other bytes arrived"
+        for one, other in ((0, 1), (1, 0)):
+            assert self.taken[one] >= self._count, f"{self.taken} of {self._count}"
+            same = self._read_hashes[one].digest() == self._written[other].digest()
+            assert same, "other bytes arrived"
 
     def _raise(self) -> None:
         if self._errors:
             raise AssertionError(f"a stream broke: {self._errors}, {self.taken} are there")
 
-    def _guard(self, work: object, end: socket.socket, number: int) -> None:
+    def _guard(
+        self, work: Callable[[socket.socket, int], None], end: socket.socket, number: int
+    ) -> None:
         try:
-            work(end, number)  # type: ignore[operator]
+            work(end, number)
         except Exception as error:
             with self._changed:
                 self._errors.append(error)
                 self._changed.notify_all()
 
     def _write(self, end: socket.socket, number: int) -> None:
-        for part in _content(number, self._count):
-            end.sendall(part)
+        block = _BLOCKS[number]
+        written = 0
+        while written < self._count or not self._enough.is_set():
+            end.sendall(block)
+            self._written[number].update(block)
+            written += len(block)
         end.shutdown(socket.SHUT_WR)
 
     def _read(self, end: socket.socket, number: int) -> None:
         room = memoryview(bytearray(MIB))
         while size := end.recv_into(room):
-            self._hashes[number].update(room[:size])
+            self._read_hashes[number].update(room[:size])
             with self._changed:
                 self.taken[number] += size
                 self._changed.notify_all()
+
+
+class Kills:
+    """
+    A server that is killed a moment after each time that a transfer moves again.
+
+    @ivar rests: of each kill: seconds from it until bytes move, and from the server's readiness.
+    """
+
+    #: Seconds for which the transfer may move.
+    RUN = 0.3
+
+    def __init__(self, tunnel: Tunnel, traffic: Traffic) -> None:
+        self.rests: list[tuple[float, float]] = []
+        self._tunnel = tunnel
+        self._traffic = traffic
+
+    def go_on(self, enough: Callable[[], bool]) -> None:
+        """Until it is C{enough}."""
+        pause = threading.Event()
+        while not enough():
+            pause.wait(self.RUN)
+            killed = time.monotonic()
+            self._tunnel.restart_server()
+            ready = time.monotonic()
+            # What was on its way behind the link has arrived by now.
+            before = list(self._traffic.taken)
+            if not self._traffic.moves(before, PATIENCE):
+                raise AssertionError(f"nothing moves {PATIENCE} s after a kill: {before}")
+            now = time.monotonic()
+            self.rests.append((now - killed, now - ready))
 
 
 def exchange(near: socket.socket, far: socket.socket, data: bytes = b"a few bytes") -> None:
@@ -251,17 +301,3 @@ def exchange(near: socket.socket, far: socket.socket, data: bytes = b"a few byte
 def port_of(visitor: Process) -> int:
     """The local port of a visitor's only C{[connect:...]}."""
     return int(visitor.wait_for(r"127\.0\.0\.1:(\d+) leads to")[1])
-
-
-def _content(number: int, count: int) -> Iterator[memoryview]:
-    whole = memoryview(_BLOCKS[number])
-    while count > 0:
-        yield whole[:count]
-        count -= len(whole)
-
-
-def _digest(number: int, count: int) -> bytes:
-    total = hashlib.sha256()
-    for part in _content(number, count):
-        total.update(part)
-    return total.digest()

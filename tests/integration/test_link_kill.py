@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from .links import MIB, LinkTestCase, Stream, Traffic, exchange
-from .processes import dialled, eventually
+from .links import MIB, LinkTestCase, Traffic, exchange
+from .processes import dialled
 
 SIZE = 48 * MIB
 KILLS = 3
@@ -87,6 +87,9 @@ class ServerKilled(LinkTestCase):
     def test_many_kills(self) -> None:
         """Nothing is left of servers that were killed: sockets are as many as before."""
         clients = {"provider": self.tunnel.provider, "visitor": self.tunnel.visitor}
+        with self.tunnel.stream() as stream:
+            self.tunnel.restart_server()
+            exchange(*stream)
         level = self.tunnel.settled_level(**clients)
         with self.tunnel.stream() as stream:
             for _ in range(KILLS):
