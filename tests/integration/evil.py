@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +19,11 @@ from relaytun.link.handshake import PROTOCOL
 from relaytun.link.identity import Identity
 
 from .links import Tunnel
+from .processes import Process
 
 ADDRESS = "127.0.0.2"
 _PREAMBLE = 64
 _VISITOR = 1
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Cut(Exception):
@@ -55,18 +54,14 @@ class Leg:
         self.session = preamble[8:24]
         self.relay: socket.socket | None = None
         self.seen = [0, 0]
-        self.held = b""
 
-    def close(self, in_order: bool = True) -> None:
+    def close(self) -> None:
         """Both sides of it."""
-        for end in (self.client, self.relay):
-            if end is not None:
+        for each in (self.client, self.relay):
+            if each is not None:
                 with contextlib.suppress(OSError):
-                    if not in_order:
-                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    else:
-                        end.shutdown(socket.SHUT_RDWR)
-                end.close()
+                    each.shutdown(socket.SHUT_RDWR)  # Closing alone does not wake a reader.
+                each.close()
 
 
 #: What is done to bytes: the leg, whether they go to the client, where they begin, and they.
@@ -125,7 +120,6 @@ class EvilRelay:
         self.deed: Deed | None = None
         self.deeds = 0
         self.takes: Callable[[Leg], bool] = lambda leg: False
-        self.recorded: list[bytes] = []
         self._port = port
         self._legs: list[Leg] = []
         self._listening = socket.create_server((ADDRESS, port), backlog=64)
@@ -142,7 +136,7 @@ class EvilRelay:
         """Break every channel that there is, in a row."""
         legs, self._legs = self._legs, []
         for leg in legs:
-            leg.close(in_order=False)
+            leg.close()
 
     def honest(self) -> None:
         """Do nothing evil any more."""
@@ -203,11 +197,19 @@ class EvilTunnel(Tunnel):
     def __init__(self, client: str = "") -> None:
         super().__init__(client, server=f"public_host = {ADDRESS}")
 
-    def run_server(self):  # type: ignore[no-untyped-def]
+    def run_server(self) -> Process:
         if not hasattr(self, "relay"):
             self.relay = EvilRelay(self.ports[1])
             self.kept.callback(self.relay.close)
         return super().run_server()
+
+    def config(self, client_id: str, sections: str, client: str = "") -> Path:
+        """The control port is where it is: only legs come by here."""
+        path = super().config(client_id, sections, client)
+        lines = path.read_text().splitlines()
+        lines[1] = f"invite = {self.invite.replace(ADDRESS, '127.0.0.1')}"
+        path.write_text("\n".join(lines))
+        return path
 
 
 class Impostor:

@@ -74,19 +74,29 @@ class Tunnel(Keeper):
     @ivar port: the visitor's, where programs connect.
     """
 
-    def __init__(self, client: str = "", mode: str = "link", server: str = "") -> None:
-        """@param client, server: further lines for both [client] sections, and for [server]."""
+    def __init__(
+        self, client: str = "", mode: str = "link", server: str = "", port: int | None = None
+    ) -> None:
+        """
+        @param client: further lines for both [client] sections.
+        @param server: further lines for the [server] section.
+        @param port: of a service that is there already; otherwise it is in this process.
+        """
         super().__init__()
         self.service = Service()
         self.kept.callback(self.service.close)
         self.client = client
         self.mode = mode
+        self.service_port = port or self.service.port
         self.settings = server
         self.ports = free_port(), free_port()
         self.server = self.run_server()
         self.provider, self.visitor = self.launch_provider(), self.launch_visitor()
         self.port = port_of(self.visitor)
-        self.await_link()
+        if port is None:
+            self.await_link()
+        else:
+            self.provider.wait_for("visitor visits it")
 
     def run_server(self) -> Process:
         """Start it, a second time with the same ports and state."""
@@ -104,7 +114,7 @@ class Tunnel(Keeper):
         return self.launch_client(
             "provider",
             f"[service:it]\nprotocol = tcp\nlocal_host = 127.0.0.1\nmode = {self.mode}\n"
-            f"local_port = {self.service.port}\n",
+            f"local_port = {self.service_port}\n",
             self.client,
         )
 
