@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from .processes import PATIENCE, Process, ProcessTestCase, dialled, eventually, free_port
+from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port
 from .shared import Keeper
 
 MIB = 1024 * 1024
@@ -71,8 +71,11 @@ class Tunnel(Keeper):
     Server, provider and visitor, with a link between the two.
 
     @ivar ports: of the server, control and relay: it has the same ones after a restart.
-    @ivar port: the visitor's, where programs connect.
+    @ivar host: the visitor's, where programs connect.
+    @ivar port: the port there.
     """
+
+    host = "127.0.0.1"
 
     def __init__(
         self, client: str = "", mode: str = "link", server: str = "", port: int | None = None
@@ -132,7 +135,7 @@ class Tunnel(Keeper):
 
         def works() -> bool:
             try:
-                with dialled(self.port) as near:
+                with self.dial() as near:
                     if self.service not in select.select([near, self.service], [], [], PATIENCE)[0]:
                         return False
                     with self.service.accept() as far:
@@ -144,10 +147,14 @@ class Tunnel(Keeper):
 
         eventually(works, lambda: f"no stream works: {failures[-1:]}")
 
+    def dial(self) -> socket.socket:
+        """A program's connection to the visitor."""
+        return socket.create_connection((self.host, self.port), PATIENCE)
+
     @contextlib.contextmanager
     def stream(self, patience: float = PATIENCE) -> Iterator[Stream]:
         """A new one; its ends wait C{patience} seconds for each other's bytes."""
-        with dialled(self.port) as near, self.service.accept() as far:
+        with self.dial() as near, self.service.accept() as far:
             for end in (near, far):
                 end.settimeout(patience)
             yield Stream(near, far)
@@ -340,4 +347,4 @@ def exchange(near: socket.socket, far: socket.socket, data: bytes = b"a few byte
 
 def port_of(visitor: Process) -> int:
     """The local port of a visitor's only C{[connect:...]}."""
-    return int(visitor.wait_for(r"127\.0\.0\.1:(\d+) leads to")[1])
+    return int(visitor.wait_for(r"[\d.]+:(\d+) leads to")[1])

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import twisted
 
-from .links import FairBesideBulk, LinkSurvivesKills, ServerAway, SilentServer
+from .links import FairBesideBulk, LinkSurvivesKills, Network, ServerAway, SilentServer
 from .long import Bulk, Churn, HerdComesBack, Soak, StrictSlowReader
 
 FORMS: list[type[Soak]] = [
     *(Bulk, Churn, StrictSlowReader, HerdComesBack),
-    *(LinkSurvivesKills, ServerAway, SilentServer, FairBesideBulk),
+    *(LinkSurvivesKills, ServerAway, SilentServer, Network, FairBesideBulk),
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
