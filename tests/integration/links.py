@@ -24,6 +24,8 @@ from .shared import Keeper
 MIB = 1024 * 1024
 #: So that what never comes back is found soon, and what takes a moment is not.
 RESUME_TIMEOUT = 3
+#: Many kills in a row are not to make the clients slow for the tests that follow.
+QUICK = "reconnect_interval = 0.1s\nheartbeat_interval = 1s"
 #: Odd lengths, so that a gap or a repetition of any usual buffer size shows; not the same in both
 #: directions, so that an echo shows.
 _BLOCKS = [random.Random(seed).randbytes(MIB - 3) for seed in (1, 2)]
@@ -190,7 +192,7 @@ class LinkTestCase(ProcessTestCase):
 
     def make_tunnel(self) -> Tunnel:
         """The one that the tests of this class share."""
-        return Tunnel(self.client)
+        return Tunnel(f"{self.client}\n{QUICK}")
 
     def check_logs(self) -> None:
         """Nothing surprised anybody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .links import LinkTestCase, Tunnel
+from .links import QUICK, LinkTestCase, Tunnel
 from .processes import Process, dialled
 
 #: What a server runs that lies as soon as it is told how: it changes what it tells clients.
@@ -56,7 +56,7 @@ class Liar(LinkTestCase):
     tunnel: Any
 
     def make_tunnel(self) -> Tunnel:
-        return LyingTunnel(self.client)
+        return LyingTunnel(f"{self.client}\n{QUICK}")
 
     def check(self, lie: str, daemon: str, complaint: str) -> None:
         """

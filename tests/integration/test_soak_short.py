@@ -1,8 +1,9 @@
-"""The short form of C{python -m tests.soak}."""
+"""The short forms of C{python -m tests.soak}."""
 
 from __future__ import annotations
 
 from .churn import open_and_close
+from .links import MIB, Kills, Traffic, Tunnel
 from .processes import ProcessTestCase
 
 COUNT = 2000
@@ -28,3 +29,26 @@ class Churn(ProcessTestCase):
             self.assertEqual(level[name]["closeWaits"], 0)
             self.assertLess(daemon.memory() - memory[name], GROWTH, name)
             self.assertNotIn("Traceback", daemon.output)
+
+
+class LinkSurvivesKills(ProcessTestCase):
+    SIZE = 256 * MIB
+    KILLS = 5
+    #: Bytes by which a client may be larger than before the first kill.
+    GROWTH = 20 * MIB
+
+    def test_kills(self) -> None:
+        """A transfer in both directions outlives five kills, and costs no more memory for it."""
+        tunnel = Tunnel()
+        self.addCleanup(tunnel.kept.close)
+        with tunnel.stream() as stream:
+            Traffic(stream, self.SIZE // 4).finish()
+        clients = tunnel.provider, tunnel.visitor
+        before = [client.memory() for client in clients]
+        with tunnel.stream() as stream:
+            traffic = Traffic(stream, self.SIZE)
+            kills = Kills(tunnel, traffic)
+            kills.go_on(lambda: len(kills.rests) == self.KILLS)
+            traffic.finish()
+        for client, then in zip(clients, before, strict=True):
+            self.assertLess(client.memory() - then, self.GROWTH, client.name)
