@@ -275,11 +275,13 @@ class DatagramPath:
             self._socket.send([packet])
 
     def _probe(self, token: int, size: int) -> None:
-        self._say(datagram.encode_control(Control.PROBE, token, size))
+        probe = datagram.encode_control(Control.PROBE, token, size)
+        self._say(probe)
+        if self._sealing.changing:
+            self._say(probe, newest=True)
 
-    def _say(self, control: bytes) -> None:
-        """Say something to the other side, which then knows that we have the newest secret."""
-        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest=True)
+    def _say(self, control: bytes, newest: bool = False) -> None:
+        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest)
         if self._socket is not None and packets:
             self._socket.send(packets)
             self._look_at_mtu()

@@ -193,7 +193,8 @@ class PathTests(SynchronousTestCase):
             secret = bytes([epoch]) * 64
             first.new_secret(epoch, secret)
             self.assertEqual(self.send(b"x"), (1, 0))
-            self.net.reactor.run(0.5)
+            self.net.reactor.run(60 if epoch > 9 else 0.5)
+            self.assertTrue(self.net.provider.by_udp_now)
             self.assertEqual(self.send(b"x"), (1, 0))
             second.new_secret(epoch, secret)
             self.assertEqual(self.send(b"x"), (1, 0))
