@@ -24,6 +24,7 @@ from ..wire.datagram import CONTROL_FLOW, LARGEST, OVERHEAD, Control
 from ..wire.errors import WireError
 from ..wire.preamble import Role
 from .binding import Binding, DatagramSession
+from .legs import ClientSession
 from .probing import Probing
 from .resolve import addresses_of
 
@@ -49,6 +50,19 @@ class DatagramLink(Protocol):
 
     def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
         """@return: whether it was taken; not if there is no channel, or it is congested."""
+
+
+def datagram_session(session: ClientSession) -> DatagramSession | None:
+    """What C{session} tells of its datagrams; None if it is not for any."""
+    if session.datagram_session is None:
+        return None
+    return DatagramSession(
+        relay_host=session.relay.host,
+        relay_port=session.relay.port,
+        number=session.datagram_session,
+        role=session.role,
+        channel_key=session.channel_key,
+    )
 
 
 class DatagramPath:

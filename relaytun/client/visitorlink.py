@@ -22,13 +22,15 @@ from twisted.python.failure import Failure
 
 from ..errors import UserError
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer
+from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
 from ..link.stream import MAIN, Stream
 from ..plane.ends import SocketEnd
 from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
+from ..wire.preamble import Role
 from .connection import RequestError
+from .datagrams import DatagramPath, datagram_session
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 
@@ -105,12 +107,17 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
+        self.path: DatagramPath | None = None
+        if session.protocol == "udp":
+            buffer = machinery.datagrams
+            self.path = DatagramPath(machinery.reactor, self.link, Role.VISITOR, buffer)
+            self.path.use_session(datagram_session(session))
         self._seek(MAIN)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether streams wait for a channel."""
-        return bool(self.link.streams) and not self.link.connected
+        """Whether streams or datagrams wait for a channel."""
+        return bool(self.link.streams or self.path) and not self.link.connected
 
     def open(self, local: socket.socket) -> None:
         """A program's connection becomes a stream; C{local} is taken over."""
@@ -143,15 +150,16 @@ class VisitorLink:
         self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
+        if self.path is not None:
+            self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
         self._ended(self, words if cause in _CERTAIN else self._why or words)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
         self._have_patience()
-
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
+        if self.path is not None:
+            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
 
     def _overdue(self) -> None:
         """Programs that came while there was no channel have waited long enough for one."""
@@ -238,6 +246,8 @@ class VisitorLink:
         if session is not self.session:
             self.session.link, session.link = None, self.link
             self.session = session
+            if self.path is not None:
+                self.path.use_session(datagram_session(session))
 
     def _have_patience(self) -> None:
         if self._patience.active():

@@ -13,7 +13,7 @@ L{Keeper}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -58,9 +58,6 @@ class Keeper(Protocol):
     def secured(self, link: Link, channel: Channel) -> None:
         """A new main channel is proven on both sides."""
 
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
-
 
 class Link:
     """
@@ -70,6 +67,7 @@ class Link:
     @ivar bytes_out: bytes of streams that went out, those of replays too.
     @ivar bytes_in: bytes of streams that came in.
     @ivar over: why it ended.
+    @ivar datagram_received: called with the flow and each datagram that comes.
     """
 
     _log = Logger()
@@ -92,6 +90,7 @@ class Link:
         self.channels: list[Channel | None] = [None, None]
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
+        self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
         self._clock = clock
         self._keeper = keeper
         self._resume_timeout = resume_timeout
@@ -203,7 +202,7 @@ class Link:
         elif kind == Kind.RST:
             self._reset(channel, number, _cause(frame.value))
         elif kind == Kind.DATAGRAM:
-            self._keeper.datagram(self, number, frame.payload)  # type: ignore[arg-type]
+            self.datagram_received(number, frame.payload)  # type: ignore[arg-type]
         elif kind == Kind.RESUME:
             if channel in self._arriving:
                 self._carry(channel)
