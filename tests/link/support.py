@@ -259,8 +259,8 @@ class Keeper:
         """See L{relaytun.link.link.Keeper}."""
         self.proven.append(channel)
 
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+    def datagram(self, flow: int, payload: memoryview) -> None:
+        """See L{relaytun.link.link.Link.datagram_received}."""
         self.datagrams.append((flow, bytes(payload)))
 
 
@@ -271,6 +271,7 @@ class Side:
         self.memory = Memory()
         self.keeper = Keeper(self.memory)
         self.link = kind(clock, self.keeper, self.memory, LINK_ID, "ssh", visitor)
+        self.link.datagram_received = self.keeper.datagram
 
     @property
     def programs(self) -> dict[int, Program]:
