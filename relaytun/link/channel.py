@@ -25,7 +25,7 @@ from ..interfaces import IReactor
 from ..wire import frames
 from ..wire.errors import WireError
 from ..wire.frames import Frame, Kind, Reader
-from .handshake import HandshakeError, explain
+from .handshake import PROTOCOL, HandshakeError, explain
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -216,10 +216,14 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self._send_handshake()
+        if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
+            self._lose("the other side speaks another protocol")
+        if not self.open:
+            return
         self._shaking = False
         self._beat.cancel()
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
-        self._send_handshake()
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
