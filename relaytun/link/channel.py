@@ -25,7 +25,7 @@ from ..interfaces import IReactor
 from ..wire import frames
 from ..wire.errors import WireError
 from ..wire.frames import Frame, Kind, Reader
-from .handshake import HandshakeError, explain
+from .handshake import PROTOCOL, HandshakeError, explain
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -34,6 +34,8 @@ PING_INTERVAL = 5.0
 DEAD_AFTER = 15.0
 #: Bytes that may wait to be written before streams have to wait.
 ENOUGH = 256 * 1024
+#: Bytes that may wait in any case: more than everybody's acks and resets at once.
+MOST_WAITING = 4 * 1024 * 1024
 #: The most plaintext of a TLS record (RFC 8446, section 5.1).
 _RECORD = 16 * 1024
 #: The most that one channel reads before it hands on.
@@ -163,6 +165,7 @@ class Channel:
         self.owner = None
         self._reactor.removeReader(self)
         if self._blocked:
+            self._blocked = False
             self._reactor.removeWriter(self)
         for call in (self._flush, self._beat):
             if call is not None and call.active():
@@ -179,6 +182,9 @@ class Channel:
         return "channel"
 
     def doRead(self) -> None:
+        if self._queued > MOST_WAITING:
+            self._lose("the other side takes nothing")
+            return
         try:
             size = self._sock.recv_into(_CIPHER)
         except BlockingIOError:
@@ -216,10 +222,14 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self._send_handshake()
+        if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
+            self._lose("the other side speaks another protocol")
+        if not self.open:
+            return
         self._shaking = False
         self._beat.cancel()
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
-        self._send_handshake()
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
