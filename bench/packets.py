@@ -2,8 +2,8 @@
 
 A trial offers a rate for a while; it passes when at most `_LOSS` of the datagrams are lost.  The
 offered rate rises by `_STEP` until a trial fails, then the interval is halved (by its geometric
-mean) `_HALVINGS` times, to within 3 percent.  On a machine whose cores are shared one loss may be
-the scheduler's: a rate has failed only when it failed twice.
+mean) `_HALVINGS` times, to within 3 percent.  On a machine whose cores are shared a loss may be
+the scheduler's: a rate has failed only when each of `_TRIALS` trials failed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from .processes import RunFailed, Script
 
 _LOSS = 0.001
+_TRIALS = 3
 _FIRST_RATE = 4000.0
 _STEP = 1.5
 _HALVINGS = 4
@@ -35,8 +36,8 @@ class Search:
         self.best = 0.0
 
     def passes(self, rate: float) -> bool:
-        """Whether `rate` passes in one of two trials."""
-        return self._trial(rate) or self._trial(rate)
+        """Whether `rate` passes in one of `_TRIALS` trials."""
+        return any(self._trial(rate) for _ in range(_TRIALS))
 
     def _trial(self, rate: float) -> bool:
         before = self._received()

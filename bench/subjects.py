@@ -29,7 +29,6 @@ class Subject:
     about: str
     start: Start
     version: Callable[[], str | None]
-    extra: bool = False
     start_udp: Start | None = None
 
 
@@ -145,7 +144,6 @@ SUBJECTS = [
         "link: TLS end to end, multiplexed",
         tunnels.relaytun_link,
         _relaytun,
-        extra=True,
         start_udp=tunnels.relaytun_link_udp,
     ),
     Subject(
