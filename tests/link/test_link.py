@@ -590,6 +590,7 @@ class EndingTests(LinkCase):
             Reset.SHUTDOWN,
             Reset.TIMEOUT,
             Reset.PROTOCOL,
+            Reset.LIMIT,
         }
         for cause in Reset:
             self.setUp()
