@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import Protocol
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -24,8 +23,9 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..wire import frames
 from ..wire.errors import WireError
-from ..wire.frames import Frame, Kind, Reader
+from ..wire.frames import Kind, Reader
 from .handshake import PROTOCOL, HandshakeError, explain
+from .parties import Owner
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -43,19 +43,6 @@ _TURN = 256 * 1024
 #: One for all: what is read is handed on, or copied, before the next channel reads.
 _BUFFER = memoryview(bytearray(_TURN))
 _CIPHER = memoryview(bytearray(_TURN))
-
-
-class Owner(Protocol):
-    """Whom a channel tells."""
-
-    def received(self, channel: Channel, frame: Frame) -> None:
-        """A frame came; its payload is valid during the call."""
-
-    def drained(self, channel: Channel) -> None:
-        """It has room again."""
-
-    def lost(self, channel: Channel, why: str) -> None:
-        """It is over; called once, unless it was closed by us."""
 
 
 @implementer(IReadWriteDescriptor)

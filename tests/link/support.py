@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.task import Clock
 
-from relaytun.link.link import ACK_DELAY, Link, refuse
+from relaytun.link import acks
+from relaytun.link.link import Link, refuse
 from relaytun.link.memory import Memory
 from relaytun.link.stream import Stream
 from relaytun.wire import frames
@@ -374,7 +375,7 @@ class Pair:
         """Everything arrives."""
         for _ in range(10_000):
             if not self.turn():
-                self.clock.advance(ACK_DELAY)
+                self.clock.advance(acks.DELAY)
                 if not self.turn():
                     return
         raise AssertionError("it never comes to rest")

@@ -402,7 +402,7 @@ class LinkMachine(RuleBasedStateMachine):
             link = side.link
             assert not link.streams and not side.memory.used
             if link.over is None:
-                assert not link._resets and not link._stranded and not link._unacked
+                assert not link._resets and not link._stranded and not link._acks._streams
                 SEEN["quiet"] += 1
             link.close(Reset.SHUTDOWN)
         assert not world.clock.getDelayedCalls()
