@@ -382,15 +382,18 @@ class LinkMachine(RuleBasedStateMachine):
             for talker in world.talkers:
                 talker.hungry = True
             for pair in world.ends:
-                for end in pair:
-                    end.cut = True
-                    end.pipe.clear()
-                for end in pair:
-                    end.lose()
+                if any(end.cut or not end.open for end in pair):
+                    for end in pair:
+                        end.cut = True
+                        end.pipe.clear()
+                    for end in pair:
+                        end.lose()
             for talker in world.talkers:
                 talker.eat()
-            world.dial(MAIN)
             world.settle()
+            if not world.visitor.link.connected:
+                world.dial(MAIN)
+                world.settle()
             for talker in world.talkers:
                 if not talker.broke:
                     talker.close()
