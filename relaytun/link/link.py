@@ -181,7 +181,7 @@ class Link:
             if stream is not None:
                 stream.fin(frame.value)
             else:
-                self._control(frames.header(Kind.RST, number, Reset.OVER))
+                channel.send(frames.header(Kind.RST, number, Reset.OVER))
         elif kind == Kind.RST:
             self._reset(channel, number, _cause(frame.value))
         elif kind == Kind.DATAGRAM:
@@ -357,10 +357,10 @@ class Link:
             self.close(Reset.PROTOCOL)
             return
         if self.visitor or not self._seen.add(number):
-            self._control(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
+            channel.send(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
             return
         if len(self.streams) >= MOST_STREAMS:
-            self._control(frames.header(Kind.RST, number, Reset.LIMIT))
+            channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
             return
         stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
@@ -376,7 +376,7 @@ class Link:
         if cause is Reset.OVER:
             self._resets.pop(number, None)
         else:
-            self._control(frames.header(Kind.RST, number, Reset.OVER))
+            channel.send(frames.header(Kind.RST, number, Reset.OVER))
             self._seen.add(number)  # Its OPEN may still be on its way, over another channel.
         stream = self.streams.get(number)
         if stream is None:

@@ -27,9 +27,11 @@ class FakeChannel:
     @ivar queue: what it was given and has not written.
     @ivar pipe: what it wrote, on its way to the other end.
     @ivar cut: what it writes goes nowhere.
+    @ivar brittle: it notices that when it is given a large frame, which it writes at once.
     """
 
     ENOUGH = 256 * 1024
+    LARGE = 16 * 1024
 
     def __init__(self) -> None:
         self.owner: object = None
@@ -41,6 +43,7 @@ class FakeChannel:
         self.queue: deque[memoryview | bytes] = deque()
         self.pipe = bytearray()
         self.cut = False
+        self.brittle = False
         self._cipher = b""
         self.other: FakeChannel = self
         self._reader = Reader()
@@ -63,6 +66,8 @@ class FakeChannel:
         """See L{Channel}."""
         if self.open:
             self.queue.append(frame)
+            if self.brittle and len(frame) >= self.LARGE:
+                self.lose()
 
     def flush(self) -> None:
         """See L{Channel}."""
