@@ -28,6 +28,7 @@ from ..wire import messages
 from ..wire.messages import Code, Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
+from ..wire.text import printable
 from .connection import RequestError, ServerConnection
 from .legs import ClientSession, channel_key
 from .machinery import Machinery
@@ -164,6 +165,7 @@ class Visitor:
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
             self._judge(granted)
+            key = _key(granted)
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
@@ -173,7 +175,7 @@ class Visitor:
             peer=granted.peer_client_id,
             service=granted.service.id,
             role=Role.VISITOR,
-            channel_key=channel_key(granted.channel_key),
+            channel_key=key,
             relay=granted.relay_addr,
             since=time.time(),
             mode=granted.mode,
@@ -191,10 +193,17 @@ class Visitor:
         name, service = granted.peer_client_id, granted.service.id
         if (name, service) != (connect.target, connect.service):
             raise PeerRefused("the server granted another service than the one asked for")
+        if granted.session_id in self.sessions:
+            raise PeerRefused("the server granted a session that there is already")
         if granted.mode == "link":
             if granted.peer_fingerprint is UNSET:
                 raise PeerRefused(f"the server does not tell {name}'s identity")
             known.check(name, str(granted.peer_fingerprint), connect.peer_fingerprint)
+        elif granted.mode != "raw":
+            raise PeerRefused(
+                f"{name} offers {service} in mode {printable(granted.mode)}, which this client "
+                "does not know; use a newer relaytun"
+            )
         elif connect.mode == "link" or connect.peer_fingerprint is not None:
             raise PeerRefused(
                 f"{name} offers {service} unencrypted (mode = raw), and this client asks for an "
@@ -215,7 +224,7 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._session_in_time)
+            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
             return
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
@@ -223,6 +232,16 @@ class Visitor:
 
     def _session_in_time(self) -> Deferred[ClientSession]:
         return self.session().addTimeout(OUTAGE, self.machinery.reactor)
+
+    def _raw_session(self) -> Deferred[ClientSession]:
+        """Another one for a stream that has begun."""
+
+        def same_mode(session: ClientSession) -> ClientSession:
+            if session.mode != "raw":
+                raise PeerRefused(f"{session.peer} offers {session.service} encrypted now")
+            return session
+
+        return self._session_in_time().addCallback(same_mode)
 
     def _raw_over(self, session: ClientSession) -> None:
         if session.live:
@@ -298,6 +317,13 @@ class _Server:
         session = self._visitor.sessions.get(name)
         if session is not None:
             self._visitor.over(session)
+
+
+def _key(granted: messages.CreateSession) -> bytes:
+    try:
+        return channel_key(granted.channel_key)
+    except ValueError:
+        raise PeerRefused("the server granted a session with no channel key") from None
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:
