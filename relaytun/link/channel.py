@@ -212,10 +212,12 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self._send_handshake()
+        if not self.open:
+            return
         self._shaking = False
         self._beat.cancel()
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
-        self._send_handshake()
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
