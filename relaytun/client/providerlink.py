@@ -45,7 +45,8 @@ class Links:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
-        self._newcomers: dict[str, list[_Newcomer]] = {}
+        # By the session itself: its id is the word of one server among several.
+        self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
 
     def __iter__(self) -> Iterator[ProviderLink]:
         return iter(list(self._links.values()))
@@ -56,7 +57,7 @@ class Links:
 
     def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
         """A channel that has yet to prove itself; C{leg} is taken over."""
-        waiting = self._newcomers.setdefault(session.id, [])
+        waiting = self._newcomers.setdefault(session, [])
         if len(waiting) >= MOST_NEWCOMERS:
             waiting[0].close()
         waiting.append(_Newcomer(self, leg, session, service))
@@ -64,11 +65,11 @@ class Links:
 
     def gone(self, newcomer: _Newcomer) -> None:
         """It is none any more."""
-        waiting = self._newcomers.get(newcomer.session.id, [])
+        waiting = self._newcomers.get(newcomer.session, [])
         if newcomer in waiting:
             waiting.remove(newcomer)
         if not waiting:
-            self._newcomers.pop(newcomer.session.id, None)
+            self._newcomers.pop(newcomer.session, None)
 
     def hello(self, newcomer: _Newcomer, hello: Frame) -> None:
         """A proven visitor says what its channel belongs to."""
@@ -137,8 +138,7 @@ class ProviderLink:
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
         session.link = self.link
         self.session = session
 
@@ -162,8 +162,7 @@ class ProviderLink:
         """It is over."""
         for dialling in list(self._dialling):
             dialling.cancel()
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
         self._links.forget(self)
         self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
 
@@ -172,6 +171,10 @@ class ProviderLink:
 
     def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
         """A datagram came."""
+
+    def _leave_session(self) -> None:
+        if self.session is not None and self.session.link is self.link:
+            self.session.link = None
 
     async def _connect(self, stream: Stream) -> None:
         machinery = self._links.machinery
