@@ -37,7 +37,11 @@ MOST_LINKS = 256
 
 
 class Links:
-    """All of them, by the visitor's fingerprint and the link's id."""
+    """
+    All of them, by the visitor's fingerprint and the link's id.
+
+    @ivar dialer: for the services, also those of raw sessions.
+    """
 
     _log = Logger()
 
