@@ -126,7 +126,9 @@ class Visitor:
         self.machinery.known.remember(session.peer, session.peer_fingerprint, session.service)
 
     def close(self) -> None:
-        """End the streams, and tell the server that the session is not needed any more."""
+        """End the streams, also those to be; tell the server that the session is not needed."""
+        if self._asking is not None:
+            self._asking.cancel()
         link, self.link = self.link, None
         if link is not None:
             link.close()
@@ -259,7 +261,8 @@ class Visitor:
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)
-        self._complain(str(failure.value) or type(failure.value).__name__)
+        if not failure.check(CancelledError):
+            self._complain(str(failure.value) or type(failure.value).__name__)
 
     def _complain(self, why: str) -> None:
         if why != self._complained:

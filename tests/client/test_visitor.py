@@ -98,6 +98,19 @@ class VisitorTests(VisitorTestCase):
             self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
         )
 
+    async def test_close_while_asking(self) -> None:
+        """Nobody waits any more, and a session that is granted too late is given back."""
+        program, accepted = self.pair()
+        self.visitor.serve(accepted)
+        await self.asked(1)
+        self.visitor.close()
+        await self.is_reset(program)
+        session_id = await self.grant()
+        self.assertEqual(
+            self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
+        )
+        self.assertEqual((self.visitor.sessions, self.visitor.link), ({}, None))
+
     async def test_report(self) -> None:
         """A visitor's bytes in are those from the service."""
         await self.running()
