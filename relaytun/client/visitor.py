@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -143,16 +143,8 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        servers = [server for server in self._servers if server.connection.control is not None]
-        if not servers and len(self._servers) > 1:
-            up = [server.connection.when_connected() for server in self._servers]
-            await DeferredList(up, fireOnOneCallback=True)
-            for waiting in up:
-                waiting.addErrback(lambda failure: failure.trap(CancelledError))
-                waiting.cancel()
-            servers = [server for server in self._servers if server.connection.control is not None]
         refused: RequestError | None = None
-        for server in servers or self._servers:
+        for server in await self._connected():
             try:
                 granted = await server.connection.request_session(self.target, self.service)
             except RequestError as error:
@@ -163,6 +155,17 @@ class Visitor:
                 return self._granted(server, granted)
         assert refused is not None
         raise refused
+
+    async def _connected(self) -> list[_Server]:
+        """@return: the servers that are there, as soon as there is one."""
+        while True:
+            there = [each for each in self._servers if each.connection.control is not None]
+            if there:
+                return there
+            try:
+                await race([each.connection.when_connected() for each in self._servers])
+            except FailureGroup:  # They do not fail, but are given up.
+                raise CancelledError from None
 
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:

@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from relaytun.client.connection import RequestError, ServerConnection
@@ -337,6 +337,17 @@ class SeveralServersTests(HandMadeServer):
         self.grant(1)
         self.successResultOf(asked)
         self.assertEqual(self.connection._waiting, [])
+
+    def test_close_while_all_are_away(self) -> None:
+        """Closing gives up waiting for any of them."""
+        self.connection._login = Deferred  # type: ignore[assignment]
+        self.controls[0].lose()
+        asked = self.visitor.session()
+        self.visitor.close()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual((self.connection._waiting, self.second._waiting), ([], []))
+        self.logins[0].callback(self.controls[1])
+        self.assertEqual(self.asked(1), [])
 
     def test_lost_while_asking(self) -> None:
         """When the server is lost before it answers the next is asked."""
