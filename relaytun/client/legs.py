@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
@@ -26,9 +26,7 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
-
-if TYPE_CHECKING:
-    from .machinery import Machinery
+from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
 VERDICT_TIMEOUT = 15.0

@@ -40,7 +40,11 @@ MOST_LINKS = 256
 
 
 class Links:
-    """All of them, by the visitor's fingerprint and the link's id."""
+    """
+    All of them, by the visitor's fingerprint and the link's id.
+
+    @ivar dialer: for the services, also those of raw sessions.
+    """
 
     _log = Logger()
 
@@ -48,7 +52,8 @@ class Links:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
-        self._newcomers: dict[str, list[_Newcomer]] = {}
+        # By the session itself: its id is the word of one server among several.
+        self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
 
     def __iter__(self) -> Iterator[ProviderLink]:
         return iter(list(self._links.values()))
@@ -59,7 +64,7 @@ class Links:
 
     def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
         """A channel that has yet to prove itself; C{leg} is taken over."""
-        waiting = self._newcomers.setdefault(session.id, [])
+        waiting = self._newcomers.setdefault(session, [])
         if len(waiting) >= MOST_NEWCOMERS:
             waiting[0].close()
         waiting.append(_Newcomer(self, leg, session, service))
@@ -67,11 +72,11 @@ class Links:
 
     def gone(self, newcomer: _Newcomer) -> None:
         """It is none any more."""
-        waiting = self._newcomers.get(newcomer.session.id, [])
+        waiting = self._newcomers.get(newcomer.session, [])
         if newcomer in waiting:
             waiting.remove(newcomer)
         if not waiting:
-            self._newcomers.pop(newcomer.session.id, None)
+            self._newcomers.pop(newcomer.session, None)
 
     def hello(self, newcomer: _Newcomer, hello: Frame) -> None:
         """A proven visitor says what its channel belongs to."""
@@ -148,8 +153,7 @@ class ProviderLink:
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
         session.link = self.link
         self.session = session
         if self.path is not None:
@@ -179,8 +183,7 @@ class ProviderLink:
         """It is over."""
         for dialling in list(self._dialling):
             dialling.cancel()
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
         if self._flows is not None and self.path is not None:
             self._flows.close()
             self.path.close()
@@ -191,6 +194,10 @@ class ProviderLink:
         """The visitor has a new main channel."""
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+
+    def _leave_session(self) -> None:
+        if self.session is not None and self.session.link is self.link:
+            self.session.link = None
 
     async def _connect(self, stream: Stream) -> None:
         machinery = self._links.machinery
