@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -60,6 +61,8 @@ class ClientSession:
     @ivar live: whether new legs may be dialled.
     @ivar channels: the numbers of a visitor's next ones.
     @ivar mode: C{raw} or C{link}.
+    @ivar protocol: of the service.
+    @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
     @ivar link: what its channels carry, if it is not raw.
     """
@@ -76,6 +79,8 @@ class ClientSession:
     live: bool = True
     channels: Iterator[int] = field(default_factory=itertools.count)
     mode: str = "raw"
+    protocol: str = "tcp"
+    datagram_session: int | None = None
     peer_fingerprint: str = ""
     link: Link | None = None
 
@@ -113,6 +118,11 @@ class ClientSession:
             "bytesOut": sent,
             "since": self.since,
         }
+
+
+def given(number: int | UnsetType) -> int | None:
+    """A number of a message that may have been left out."""
+    return None if number is UNSET else int(number)
 
 
 def channel_key(text: str) -> bytes:

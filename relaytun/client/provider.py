@@ -30,7 +30,7 @@ from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
-from .legs import ClientSession, Leg, LegRefused, channel_key
+from .legs import ClientSession, Leg, LegRefused, channel_key, given
 from .machinery import Machinery
 from .providerlink import Links
 from .servicedialer import ServiceDialer
@@ -120,6 +120,8 @@ class Provider:
             relay=offer.relay_addr,
             since=time.time(),
             mode=service.mode,
+            protocol=service.protocol,
+            datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
         )
         self._log.info(

@@ -17,16 +17,19 @@ from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer
+from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
 from ..link.stream import Stream
 from ..plane.accept import reset
 from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
+from ..wire.preamble import Role
+from .datagrams import DatagramPath, datagram_session
 from .legs import ClientSession
 from .machinery import Machinery
 from .servicedialer import ServiceDialer
+from .udp_provider import ProviderDatagrams
 
 #: Seconds from the secured channel to its HELLO.
 HELLO_TIMEOUT = 10.0
@@ -139,17 +142,28 @@ class ProviderLink:
             visitor=False,
             resume_timeout=machinery.resume_timeout,
         )
+        self.path: DatagramPath | None = None
+        self._flows: ProviderDatagrams | None = None
+        if service.protocol == "udp":
+            buffer = machinery.datagrams
+            self.path = DatagramPath(machinery.reactor, self.link, Role.PROVIDER, buffer)
+            self._flows = ProviderDatagrams(
+                machinery.reactor, self.path, service.local_host, service.local_port, buffer
+            )
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""
         self._leave_session()
         session.link = self.link
         self.session = session
+        if self.path is not None:
+            self.path.use_session(datagram_session(session))
 
     @property
     def is_waiting(self) -> bool:
-        """Whether streams wait for a channel."""
-        return bool(self.link.streams) and not self.link.connected
+        """Whether streams or datagrams wait for a channel."""
+        used = self.link.streams or (self._flows is not None and self._flows.flows)
+        return bool(used) and not self.link.connected
 
     # For the link.
 
@@ -158,6 +172,9 @@ class ProviderLink:
 
     def opened(self, link: Link, stream: Stream) -> None:
         """A stream for the service."""
+        if self.service.protocol == "udp":
+            stream.reset(Reset.SERVICE)
+            return
         dialling = Deferred.fromCoroutine(self._connect(stream))
         self._dialling.add(dialling)
         dialling.addBoth(self._dialled, dialling)
@@ -167,14 +184,16 @@ class ProviderLink:
         for dialling in list(self._dialling):
             dialling.cancel()
         self._leave_session()
+        if self._flows is not None and self.path is not None:
+            self._flows.close()
+            self.path.close()
         self._links.forget(self)
         self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The visitor has a new main channel."""
-
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
+        if self.path is not None:
+            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
 
     def _leave_session(self) -> None:
         if self.session is not None and self.session.link is self.link:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -30,10 +30,11 @@ from ..wire.moods import Mood
 from ..wire.preamble import Role
 from ..wire.text import printable
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, channel_key
+from .legs import ClientSession, channel_key, given
 from .machinery import Machinery
 from .rawstream import carry
 from .signalling import Control
+from .udp_visitor import VisitorDatagrams
 from .visitorlink import PeerRefused, VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
@@ -46,6 +47,8 @@ class Visitor:
     """
     @ivar sessions: those that live or still have streams, by id.
     @ivar link: what carries the streams, if they are not raw.
+    @ivar protocol: of the service, once a server has told.
+    @ivar protocol_known: called when it has.
     """
 
     _log = Logger()
@@ -62,6 +65,10 @@ class Visitor:
         self.service = connect.service
         self.sessions: dict[str, ClientSession] = {}
         self.link: VisitorLink | None = None
+        self.protocol: str | None = None
+        self.protocol_known: Callable[[], None] = lambda: None
+        self._datagrams: VisitorDatagrams | None = None
+        self._linking: Deferred[None] | None = None
         self._servers = [_Server(self, connection) for connection in connections]
         self._current: ClientSession | None = None
         self._asking: Deferred[ClientSession] | None = None
@@ -114,6 +121,19 @@ class Visitor:
         else:
             Deferred.fromCoroutine(self._carry(local)).addErrback(self._failed, local)
 
+    def serve_datagrams(self, datagrams: VisitorDatagrams) -> None:
+        """Programs send datagrams there: carry them."""
+        self._datagrams = datagrams
+        self.want_link()
+
+    def want_link(self) -> None:
+        """There are datagrams and no link."""
+        if self.link is None and self._linking is None:
+            linking = self._linking = Deferred.fromCoroutine(self._make_link())
+            linking.addErrback(self._not_linked)
+            if linking.called:
+                self._linking = None
+
     def over(self, session: ClientSession) -> None:
         """No new streams, or channels, for C{session}."""
         session.live = False
@@ -132,6 +152,8 @@ class Visitor:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+        if self._linking is not None:
+            self._linking.cancel()
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
@@ -170,11 +192,15 @@ class Visitor:
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
             self._judge(granted)
-            key = _key(granted)
-        except UserError:
+            key = channel_key(granted.channel_key)
+        except (UserError, ValueError) as error:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
+            if isinstance(error, ValueError):
+                raise PeerRefused("the server's channel key is malformed") from None
             raise
         fingerprint = granted.peer_fingerprint
+        self.protocol = granted.service.protocol
+        self.protocol_known()
         session = ClientSession(
             id=granted.session_id,
             peer=granted.peer_client_id,
@@ -184,6 +210,8 @@ class Visitor:
             relay=granted.relay_addr,
             since=time.time(),
             mode=granted.mode,
+            protocol=granted.service.protocol,
+            datagram_session=given(granted.datagram_session),
             peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
         )
         server.ids.add(session.id)
@@ -200,6 +228,8 @@ class Visitor:
             raise PeerRefused("the server granted another service than the one asked for")
         if granted.session_id in self.sessions:
             raise PeerRefused("the server granted a session that there is already")
+        if granted.service.protocol == "udp" and granted.mode != "link":
+            raise PeerRefused("a udp service has to be offered over a link")
         if granted.mode == "link":
             if granted.peer_fingerprint is UNSET:
                 raise PeerRefused(f"the server does not tell {name}'s identity")
@@ -231,9 +261,26 @@ class Visitor:
         if session.mode != "link":
             await carry(self.machinery, local, session, self._raw_over, self._raw_session)
             return
+        self._link_over(session).open(local)
+
+    async def _make_link(self) -> None:
+        try:
+            session = await self._session_in_time()
+        finally:
+            self._linking = None
+        if session.mode == "link":
+            self._link_over(session)
+
+    def _not_linked(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._complain(str(failure.value) or type(failure.value).__name__)
+
+    def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
-        self.link.open(local)
+            if self._datagrams is not None:
+                self._datagrams.use_path(self.link.path)
+        return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
         return self.session().addTimeout(OUTAGE, self.machinery.reactor)
@@ -260,6 +307,8 @@ class Visitor:
         ended.session.link = None
         if self.link is ended:
             self.link = None
+            if self._datagrams is not None:
+                self._datagrams.use_path(None)
             self._complain(why)
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
@@ -323,13 +372,6 @@ class _Server:
         session = self._visitor.sessions.get(name)
         if session is not None:
             self._visitor.over(session)
-
-
-def _key(granted: messages.CreateSession) -> bytes:
-    try:
-        return channel_key(granted.channel_key)
-    except ValueError:
-        raise PeerRefused("the server granted a session with no channel key") from None
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:

@@ -256,7 +256,7 @@ class VisitorLinkTests(LinkTestCase):
         leg.shutdown(socket.SHUT_RDWR)
         await self.channel()
         await self.is_reset(program)
-        self.assertIn("process has ended", self.warnings[-1]["text"])
+        self.assertIn("process has died", self.warnings[-1]["text"])
         another = self.program()
         another.send(b"y")
         await self.channel()
