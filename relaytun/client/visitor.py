@@ -192,11 +192,9 @@ class Visitor:
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
             self._judge(granted)
-            key = channel_key(granted.channel_key)
-        except (UserError, ValueError) as error:
+            key = _key(granted)
+        except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
-            if isinstance(error, ValueError):
-                raise PeerRefused("the server's channel key is malformed") from None
             raise
         fingerprint = granted.peer_fingerprint
         self.protocol = granted.service.protocol
@@ -372,6 +370,13 @@ class _Server:
         session = self._visitor.sessions.get(name)
         if session is not None:
             self._visitor.over(session)
+
+
+def _key(granted: messages.CreateSession) -> bytes:
+    try:
+        return channel_key(granted.channel_key)
+    except ValueError:
+        raise PeerRefused("the server granted a session with no channel key") from None
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:
