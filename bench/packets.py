@@ -20,7 +20,7 @@ _FIRST_RATE = 4000.0
 _STEP = 1.5
 _HALVINGS = 4
 #: A source that sends less than this share of what was asked is itself the limit.
-_HONEST = 0.9
+_HONEST = 0.75
 _QUIET_SECONDS = 0.3
 _ANSWER_SECONDS = 20.0
 
