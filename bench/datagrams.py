@@ -17,7 +17,6 @@ the socket buffer that a program has by default.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import errno
 import json
@@ -31,8 +30,6 @@ _BURST = 32
 _DEPTH = 64
 _PAUSE_SECONDS = 0.0001
 _LARGEST = 2048
-#: Both only wait and pass on: to be late is all that they could do wrong.
-_NICENESS = -10
 _SO_RCVBUFFORCE = 33
 _SINK_BUFFER = 32 << 20
 
@@ -173,8 +170,6 @@ def main() -> None:
     sending.add_argument("port", type=int)
     sending.add_argument("size", type=int)
     options = parser.parse_args()
-    with contextlib.suppress(PermissionError):
-        os.nice(_NICENESS)
     if options.mode == "sink":
         sink()
     else:
