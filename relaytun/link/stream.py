@@ -17,7 +17,7 @@ from collections import deque
 
 from ..wire import frames
 from ..wire.frames import HEADER_SIZE, Kind, Reset
-from .memory import PAYLOAD, TRICKLE
+from .memory import PAYLOAD, SMALL, TRICKLE
 from .parties import Carrier, End
 
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
@@ -43,8 +43,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin",
-        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
+        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_holding", "_migrated",
+        "_peer_fin", "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
         "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received", "slot",
         "unacked", "written",
     )  # fmt: skip
@@ -66,6 +66,7 @@ class Stream:
         self._unsent: deque[tuple[int, memoryview | bytes]] = deque()
         self._sent_to = 0
         self._burst = 0
+        self._holding = False
         self._finished = False
         # What comes in.
         self.received = self.consumed = 0
@@ -101,9 +102,9 @@ class Stream:
     def allowance(self) -> int:
         """How many bytes the program may write now; if none, its end hears when it may."""
         carrier = self.carrier
-        room = min(self.limit, self.acked + REPLAY) - self.written
-        if room <= 0 or self.migrating:
-            return 0  # An ACK will come.
+        room = min(self.limit, self.acked + min(REPLAY, carrier.memory.share)) - self.written
+        if room <= 0 or self.migrating or (room < SMALL and self.written > self.acked):
+            return 0  # An ACK will come; and then it is worth more.
         if self._unsent or not carrier.has_room(self.slot):
             carrier.wants_room(self)
             return 0
@@ -132,6 +133,9 @@ class Stream:
             self.migrating = True
             flags = frames.ACK_NOW
         memory = carrier.memory
+        if not self._holding:
+            self._holding = True
+            memory.holders += 1
         frames.data_header_into(memory.scratch, self.id, self.written, size, flags)
         self.written += size
         self._transmit(self.written, memory.keep(HEADER_SIZE + size))
@@ -214,6 +218,8 @@ class Stream:
                         if isinstance(frame, memoryview) and self.carrier.holds(self.slot, frame):
                             frame = frame.toreadonly()  # The other side lies: see Memory.release.
                         release(frame)
+        if not (self._sent or self._unsent):
+            self._hold_nothing()
         self.limit = max(self.limit, limit)
         if self.migrating and not self._sent and not self._unsent:
             self.migrating = False
@@ -285,6 +291,11 @@ class Stream:
     def is_complete(self) -> bool:
         """Whether both sides wrote their last byte."""
         return self._peer_fin and self._finished
+
+    def _hold_nothing(self) -> None:
+        if self._holding:
+            self._holding = False
+            self.carrier.memory.holders -= 1
 
     def _transmit(self, behind: int, frame: memoryview | bytes) -> None:
         self._sent.append((behind, frame))

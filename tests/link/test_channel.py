@@ -325,8 +325,8 @@ class TimeTests(ChannelCase):
         self.loop.advance(HANDSHAKE_TIMEOUT - 0.1)
         self.assertEqual(ends.secured, {})
         self.loop.advance(0.1)
-        for channel in (ends.visitor, ends.provider):
-            failure = ends.secured[channel]
+        for end in (ends.visitor, ends.provider):
+            failure = ends.secured[end]
             assert isinstance(failure, Failure)
             self.assertTrue(failure.check(HandshakeError))
 
