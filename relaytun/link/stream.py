@@ -279,8 +279,12 @@ class Stream:
 
     @property
     def is_untold(self) -> bool:
-        """Whether the other side has not been told of it, or may have missed it."""
-        return bool(self._unsent) and not self._unsent[0][0]
+        """
+        Whether the other side has not been told of it, or may have missed it.
+
+        Its OPEN alone does not say: as long as only the other side speaks, nobody acknowledges it.
+        """
+        return not self.received and bool(self._unsent) and not self._unsent[0][0]
 
     @property
     def is_over(self) -> bool:
