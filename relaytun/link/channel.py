@@ -11,7 +11,9 @@ whatever way, because no end of a channel is ever the end of a stream.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from collections import deque
 
 from OpenSSL import SSL
@@ -147,6 +149,16 @@ class Channel:
             self._block()
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
+
+    def close_with(self, frame: bytes) -> None:
+        """Say this last word, as well as that can be done, and close."""
+        self.send(frame)
+        self.flush()
+        if self.open:
+            # Its sockets are made to break when they are closed: not this time.
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+            self.close()
 
     def close(self) -> None:
         """Give it up; its owner knows."""

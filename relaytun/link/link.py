@@ -370,6 +370,7 @@ class Link:
             return
         stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
+        self._acks.add(stream, False)  # It need not be told again.
 
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
         if not number:
@@ -429,9 +430,7 @@ class Link:
 
 def refuse(channel: Channel, cause: Reset) -> None:
     """Say on C{channel} that it, or its link, is not to be, and close it."""
-    channel.send(frames.header(Kind.RST, 0, cause))
-    channel.flush()
-    channel.close()
+    channel.close_with(frames.header(Kind.RST, 0, cause))
 
 
 def _cause(value: int) -> Reset:

@@ -44,9 +44,9 @@ class Stream:
 
     __slots__ = (
         "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_holding", "_migrated",
-        "_peer_fin", "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
-        "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received", "slot",
-        "unacked", "written",
+        "_peer_fin", "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced",
+        "carrier", "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received",
+        "slot", "unacked", "written",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:
@@ -272,6 +272,7 @@ class Stream:
         self._dropped = True
         self.end = None
         self._early.clear()
+        self._hold_nothing()
         unsent, self._unsent = self._unsent, deque()
         for _, frame in unsent:
             if frame[0] == Kind.DATA:

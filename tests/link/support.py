@@ -77,6 +77,12 @@ class FakeChannel:
         """See L{Channel}."""
         return any(one is frame for one in self.queue)
 
+    def close_with(self, frame: bytes) -> None:
+        """See L{relaytun.link.channel.Channel}."""
+        self.send(frame)
+        self.flush()
+        self.close()
+
     def close(self) -> None:
         """See L{Channel}."""
         self.open = self.ready = False
