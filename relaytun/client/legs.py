@@ -63,6 +63,7 @@ class ClientSession:
     @ivar channels: the numbers of a visitor's next ones.
     @ivar mode: C{raw} or C{link}.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
+    @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar link: what its channels carry, if it is not raw.
     """
 
@@ -79,6 +80,7 @@ class ClientSession:
     channels: Iterator[int] = field(default_factory=itertools.count)
     mode: str = "raw"
     peer_fingerprint: str = ""
+    compressed: bool = False
     link: Link | None = None
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:

@@ -177,6 +177,7 @@ class Visitor:
             since=time.time(),
             mode=granted.mode,
             peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
+            compressed=granted.service.compression == "zstd",
         )
         server.ids.add(session.id)
         self.sessions[session.id] = session
