@@ -13,8 +13,9 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -25,9 +26,7 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
-
-if TYPE_CHECKING:
-    from .machinery import Machinery
+from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
 VERDICT_TIMEOUT = 15.0
@@ -62,6 +61,8 @@ class ClientSession:
     @ivar live: whether new legs may be dialled.
     @ivar channels: the numbers of a visitor's next ones.
     @ivar mode: C{raw} or C{link}.
+    @ivar protocol: of the service.
+    @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar link: what its channels carry, if it is not raw.
@@ -79,6 +80,8 @@ class ClientSession:
     live: bool = True
     channels: Iterator[int] = field(default_factory=itertools.count)
     mode: str = "raw"
+    protocol: str = "tcp"
+    datagram_session: int | None = None
     peer_fingerprint: str = ""
     compressed: bool = False
     link: Link | None = None
@@ -117,6 +120,11 @@ class ClientSession:
             "bytesOut": sent,
             "since": self.since,
         }
+
+
+def given(number: int | UnsetType) -> int | None:
+    """A number of a message that may have been left out."""
+    return None if number is UNSET else int(number)
 
 
 def channel_key(text: str) -> bytes:

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from ..errors import UserError
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer
+from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
 from ..link.stream import MAIN, Stream
 from ..plane import zstd
@@ -31,19 +31,31 @@ from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
+from ..wire.preamble import Role
 from .connection import RequestError
+from .datagrams import DatagramPath, datagram_session
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 
 #: Seconds between attempts to get a channel: at first, and at most.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
-#: Seconds that a program waits for the first channel of a link.
+#: Seconds that a program waits for a channel if there is none when it comes.
 FIRST_CHANNEL = 20.0
 #: A channel that lived as long as this was a good one.
 _GOOD = 2.0
 #: Answers that trying again does not change.
 _FINAL = {Code.REJECTED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_MESSAGE}
+#: What the end of a link means, if nothing better is known.
+_WORDS = {
+    Reset.UNKNOWN: "the provider's process has died, and with it the streams",
+    Reset.LIMIT: "the provider has too many links with this client",
+    Reset.SHUTDOWN: "the provider has ended",
+    Reset.TIMEOUT: "no channel could be had in time",
+    Reset.PROTOCOL: "the provider broke the rules of the protocol",
+}
+#: Of those, what is known better than the last failure to get a channel.
+_CERTAIN = {Reset.UNKNOWN, Reset.LIMIT, Reset.SHUTDOWN}
 
 
 class PeerRefused(UserError):
@@ -84,10 +96,9 @@ class VisitorLink:
         self._ended = ended
         self._seeking: dict[int, Deferred[None]] = {}
         self._failures = [0, 0]
-        self._since = machinery.reactor.seconds()
         self._came = [0.0, 0.0]
         self._why = ""
-        self._ever = False
+        self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -107,12 +118,17 @@ class VisitorLink:
                 service=session.service,
                 install=zstd.INSTALL,
             )
+        self.path: DatagramPath | None = None
+        if session.protocol == "udp":
+            buffer = machinery.datagrams
+            self.path = DatagramPath(machinery.reactor, self.link, Role.VISITOR, buffer)
+            self.path.use_session(datagram_session(session))
         self._seek(MAIN)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether streams wait for a channel."""
-        return bool(self.link.streams) and not self.link.connected
+        """Whether streams or datagrams wait for a channel."""
+        return bool(self.link.streams or self.path) and not self.link.connected
 
     def open(self, local: socket.socket) -> None:
         """A program's connection becomes a stream; C{local} is taken over."""
@@ -126,6 +142,8 @@ class VisitorLink:
             end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_now()
+        if not (self.link.connected or self._patience.active()):
+            self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
     def close(self) -> None:
         """End it, with its streams."""
@@ -145,17 +163,25 @@ class VisitorLink:
 
     def ended(self, link: Link, cause: Reset) -> None:
         """It is over."""
+        self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
-        if cause is Reset.UNKNOWN:
-            self._why = "the provider's process has ended"
-        self._ended(self, self._why or cause.name.lower())
+        if self.path is not None:
+            self.path.close()
+        words = _WORDS.get(cause, cause.name.lower())
+        self._ended(self, words if cause in _CERTAIN else self._why or words)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
+        self._have_patience()
+        if self.path is not None:
+            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
 
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
+    def _overdue(self) -> None:
+        """Programs that came while there was no channel have waited long enough for one."""
+        for stream in list(self.link.streams.values()):
+            if stream.is_untold:
+                stream.reset(Reset.TIMEOUT)
 
     def _seek(self, slot: int) -> None:
         if slot not in self._seeking and self.link.over is None:
@@ -169,6 +195,7 @@ class VisitorLink:
             del self._seeking[slot]
         if isinstance(result, Failure) and not result.check(CancelledError):
             self._log.failure("looking for a channel failed", result)
+            self._give_up("looking for a channel failed", Reset.TIMEOUT)
 
     async def _find(self, slot: int) -> None:
         machinery, link = self._machinery, self.link
@@ -183,17 +210,19 @@ class VisitorLink:
             except CancelledError:
                 raise
             except UserError as error:
+                self._why = str(error)
                 if isinstance(error, RequestError) and error.code not in _FINAL:
-                    self._failed(error)
-                else:
+                    continue
+                if slot == MAIN:
                     self._give_up(str(error), Reset.FORBIDDEN)
+                return  # Bulk transfers stay on the main channel.
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
-                self._failed(error)
+                self._why = str(error) or type(error).__name__
             else:
                 if link.is_over():
                     channel.close()
                     return
-                self._why, self._ever = "", True
+                self._why = ""
                 self._came[slot] = machinery.reactor.seconds()
                 link.attach(channel, slot)
                 return
@@ -233,12 +262,16 @@ class VisitorLink:
         if session is not self.session:
             self.session.link, session.link = None, self.link
             self.session = session
+            if self.path is not None:
+                self.path.use_session(datagram_session(session))
 
-    def _failed(self, error: Exception) -> None:
-        self._why = str(error) or type(error).__name__
-        waited = self._machinery.reactor.seconds() - self._since
-        if not self._ever and waited > FIRST_CHANNEL:
-            self._give_up(self._why, Reset.TIMEOUT)
+    def _have_patience(self) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+
+    def _nobody_answers(self) -> None:
+        why = self._why or f"no channel in {FIRST_CHANNEL:.0f} s"
+        self._give_up(why, Reset.TIMEOUT)
 
     def _give_up(self, why: str, cause: Reset) -> None:
         self._why = why

@@ -14,11 +14,11 @@ lost; so bytes arrive in order, or twice, but never with a gap.  A gap is the ot
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from ..wire import frames
 from ..wire.frames import HEADER_SIZE, Kind, Reset
-from .memory import PAYLOAD, TRICKLE, Memory
+from .memory import PAYLOAD, TRICKLE
+from .parties import Carrier, End
 
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
 FIRST_WINDOW = 256 * 1024
@@ -29,53 +29,6 @@ REPLAY = 4 * 1024 * 1024
 BULK = 512 * 1024
 #: The channels of a link.
 MAIN, BULK_SLOT = 0, 1
-
-
-class End(Protocol):
-    """The program's side of a stream."""
-
-    def deliver(self, data: memoryview) -> None:
-        """The next bytes, valid during the call; all are taken, and counted by C{consumed}."""
-
-    def finish(self) -> None:
-        """No more bytes will come."""
-
-    def reset(self) -> None:
-        """The stream broke: so must the program's connection."""
-
-    def read_on(self) -> None:
-        """There is room again."""
-
-
-class Carrier(Protocol):
-    """
-    The link, as a stream sees it.
-
-    @ivar memory: where chunks are kept.
-    """
-
-    memory: Memory
-
-    def has_room(self, slot: int) -> bool:
-        """Whether the channel of C{slot} takes a frame now."""
-
-    def send(self, slot: int, frame: bytes | memoryview) -> None:
-        """On the channel of C{slot}."""
-
-    def wants_room(self, stream: Stream) -> None:
-        """Call its C{go} when its channel has room."""
-
-    def ack(self, stream: Stream, now: bool) -> None:
-        """Tell the other side what was received, C{now} or a little later."""
-
-    def bulk(self, stream: Stream) -> bool:
-        """It is a bulk transfer; @return: whether there is a channel for those."""
-
-    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
-        """It is reset; C{tell} the other side."""
-
-    def over_in_order(self, stream: Stream) -> None:
-        """It ended in order."""
 
 
 class Stream:
@@ -90,9 +43,10 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_early", "_fin_taken", "_finished", "_peer_fin", "_sent", "_sent_to", "_told",
-        "_unsent", "_window", "acked", "announced", "carrier", "consumed", "end", "flags", "id",
-        "limit", "migrating", "queued", "received", "slot", "unacked", "written",
+        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin",
+        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
+        "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received", "slot",
+        "unacked", "written",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:
@@ -103,6 +57,8 @@ class Stream:
         self.end: End | None = None
         self.queued = False
         self.migrating = False
+        self._migrated = False
+        self._dropped = False
         # What goes out: (offset behind it, frame).
         self.written = self.acked = 0
         self.limit = FIRST_WINDOW
@@ -130,6 +86,9 @@ class Stream:
 
     def attach(self, end: End) -> None:
         """The program is there; it gets what has come already."""
+        if self._dropped:
+            end.reset()
+            return
         self.end = end
         early, self._early = self._early, []
         for data in early:
@@ -161,7 +120,9 @@ class Stream:
         memory's scratch, behind room for a header.
         """
         carrier = self.carrier
-        if not self._sent:  # Nothing in flight: it may take another channel.
+        if self._migrated:  # The pause was ours: it goes on as what it is.
+            self._migrated = False
+        elif not self._sent:  # Nothing in flight: it may take another channel.
             self._burst = 0
             if self.slot != MAIN and carrier.has_room(MAIN):
                 self.slot = MAIN
@@ -189,6 +150,8 @@ class Stream:
 
     def took(self, size: int) -> None:
         """The program took C{size} bytes."""
+        if self._dropped:
+            return  # It ended in order, and the program has not had all of it yet.
         self.consumed += size
         keeps_up = self.received - self.consumed <= self._window // 4
         if keeps_up and self.announced - self.received < self._window // 2 < MOST_WINDOW // 2:
@@ -248,12 +211,14 @@ class Stream:
                 while kept and kept[0][0] <= received:
                     frame = kept.popleft()[1]
                     if frame[0] == Kind.DATA:
+                        if isinstance(frame, memoryview) and self.carrier.holds(self.slot, frame):
+                            frame = frame.toreadonly()  # The other side lies: see Memory.release.
                         release(frame)
         self.limit = max(self.limit, limit)
         if self.migrating and not self._sent and not self._unsent:
             self.migrating = False
-            self._burst = BULK  # It goes on as what it is.
-            if self.carrier.has_room(BULK_SLOT):
+            if self.carrier.bulk(self):
+                self._migrated = True
                 self.slot = BULK_SLOT
         if not self._forget_if_over() and not self._finished and self.end is not None:
             self.end.read_on()
@@ -278,12 +243,11 @@ class Stream:
     def go(self) -> None:
         """Its channel has room, or there is something new to be sent."""
         carrier = self.carrier
-        unsent = self._unsent
-        while unsent:
+        while self._unsent:
             if not carrier.has_room(self.slot):
                 carrier.wants_room(self)
                 return
-            self._transmit(*unsent.popleft())
+            self._transmit(*self._unsent.popleft())
         if not self._finished and self.end is not None:
             self.end.read_on()
 
@@ -299,12 +263,18 @@ class Stream:
     def drop(self) -> None:
         """Free what it keeps."""
         self.rewind()
-        for _, frame in self._unsent:
-            if frame[0] == Kind.DATA:
-                self.carrier.memory.release(frame)
-        self._unsent.clear()
-        self._early.clear()
+        self._dropped = True
         self.end = None
+        self._early.clear()
+        unsent, self._unsent = self._unsent, deque()
+        for _, frame in unsent:
+            if frame[0] == Kind.DATA:
+                self.carrier.memory.release(frame)  # That may wake this very stream.
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether the other side has not been told of it, or may have missed it."""
+        return bool(self._unsent) and not self._unsent[0][0]
 
     @property
     def is_over(self) -> bool:

@@ -4,7 +4,8 @@ The server as a tree of services::
     Server
     |-- AdminService      control.sock: status
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
-    `-- ListeningPort     relay: legs
+    |-- ListeningPort     relay: legs
+    `-- DatagramRelay     relay: datagrams, on the same number
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -32,6 +33,7 @@ from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
 from .admission import IN_ALL, Admission
 from .broker import Broker
+from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .registry import Owners
@@ -85,6 +87,7 @@ class Server(MultiService):
             self._relay.accepted,
             has_room=self._relay.has_room,
         )
+        datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
         self._control_port = ListeningPort(
             self._reactor,
             config.control,
@@ -93,7 +96,7 @@ class Server(MultiService):
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
-        for child in (admin, self._relay_port, self._control_port):
+        for child in (admin, self._relay_port, datagrams, self._control_port):
             child.setServiceParent(self)
         super().privilegedStartService()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 
 class ReplayWindow:
     """
@@ -38,4 +40,37 @@ class ReplayWindow:
         while self.floor in self._seen:
             self._seen.discard(self.floor)
             self.floor += 1
+        return True
+
+
+class SequenceWindow:
+    """
+    The same for numbers that come fast, with gaps and a little out of order, as packets do.
+
+    A number is good once, unless it is C{size} or more behind the highest one.  Adding costs the
+    same whatever came before, and the memory is 8 bytes for each of C{size} numbers.
+    """
+
+    __slots__ = ("_mask", "_slots", "_top")
+
+    def __init__(self, size: int = 4096) -> None:
+        """@param size: a power of two."""
+        self._mask = size - 1
+        # Of the numbers that fall into a slot, the last one, plus one: 0 is for none yet.
+        self._slots = array("Q", bytes(8 * size))
+        self._top = 0
+
+    def add(self, number: int) -> bool:
+        """
+        Use C{number}, below 2**63.
+
+        @return: whether it was unused until now, and is not too old to know.
+        """
+        number += 1
+        slot = number & self._mask
+        if number > self._top:
+            self._top = number
+        elif self._slots[slot] >= number or number + self._mask < self._top:
+            return False
+        self._slots[slot] = number
         return True

@@ -6,7 +6,7 @@ import contextlib
 import io
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -38,6 +38,14 @@ class FirstOfTests(SynchronousTestCase):
         self.end.callback(UserError("over"))
         self.assertEqual(str(self.failureResultOf(self.first, UserError).value), "over")
         self.assertTrue(self.wish.called)
+
+    def test_wish_that_ends_well(self) -> None:
+        """A wish that has a result even when it is given up did not come true."""
+        wish = DeferredList([Deferred()], fireOnOneCallback=True, consumeErrors=True)
+        end: Deferred[Any] = Deferred()
+        first = Deferred.fromCoroutine(first_of(wish, end))
+        end.callback(UserError("over"))
+        self.assertEqual(str(self.failureResultOf(first, UserError).value), "over")
 
     def test_cancelled(self) -> None:
         """Giving up gives up the wish, and the end may still be waited for."""

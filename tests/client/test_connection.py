@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client.connection import (
     ANSWER_TIMEOUT,
     ECHO_TIMEOUT,
+    HURRY,
+    HURRY_GROWTH,
     RequestError,
     ServerConnection,
 )
@@ -91,8 +93,7 @@ class ConnectionTests(SynchronousTestCase):
         self.logins = [LoginError("no") for _ in range(7)]
         self.connection().startService()
         self.clock.pump([0.5] * 200)
-        waits = [b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False)]
-        self.assertEqual(waits, [2, 4, 8, 16, 30, 30])
+        self.assertEqual(self.waits(), [2, 4, 8, 16, 30, 30])
 
     def test_full_jitter(self) -> None:
         """The wait is anything from nothing to its bound: a herd does not come at once."""
@@ -101,6 +102,19 @@ class ConnectionTests(SynchronousTestCase):
         self.connection().startService()
         self.clock.advance(0.5)
         self.assertEqual(self.attempts, [0, 0.5])
+
+    def test_hurry(self) -> None:
+        """As soon as streams wait, the next attempt does: a long wait that runs is cut short."""
+        self.logins = [LoginError("no") for _ in range(9)]
+        connection = self.connection(reconnect_interval=30.0)
+        waiting: list[bool] = []
+        connection.hurries.append(lambda: bool(waiting))
+        connection.startService()
+        self.clock.pump([0.125] * 8)
+        self.assertEqual(self.attempts, [0])
+        waiting.append(True)
+        self.clock.pump([0.125] * 8)
+        self.assertGreater(len(self.attempts), 2)
 
     def test_refused_at_once(self) -> None:
         """A login that is thrown out at once counts as a failure: no spin."""
@@ -116,6 +130,109 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(self.attempts, [0, 2])
         self.clock.advance(0.5)
         self.assertEqual(self.attempts, [0, 2, 6])
+
+    def waits(self) -> list[float]:
+        return [b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False)]
+
+    def test_hurries(self) -> None:
+        """While streams wait for it, it tries again soon, and then less and less soon."""
+        self.logins = [LoginError("no") for _ in range(20)]
+        connection = self.connection()
+        connection.hurries += [lambda: False, lambda: True]
+        connection.startService()
+        for _ in range(19):
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.advance(call.getTime() - self.clock.seconds())
+        for failures, wait in enumerate(self.waits(), start=1):
+            self.assertAlmostEqual(wait, min(30, HURRY * HURRY_GROWTH ** min(failures, 16)))
+
+    def test_hurries_no_more(self) -> None:
+        """When nobody waits any more, it waits as long as ever."""
+        self.logins = [LoginError("no") for _ in range(4)]
+        waiting = [True]
+        connection = self.connection()
+        connection.hurries.append(lambda: bool(waiting))
+        connection.startService()
+        waiting.clear()
+        self.clock.advance(HURRY * HURRY_GROWTH)
+        self.clock.advance(3.9)
+        self.assertEqual(len(self.attempts), 2)
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.attempts), 3)
+
+    def test_hurries_after_loss(self) -> None:
+        """The first attempt after a loss is the soonest."""
+        connection, control = self.up(heartbeat_interval=15)
+        connection.hurries.append(lambda: True)
+        self.clock.advance(15)
+        control.receive(messages.Heartbeat(timestamp=1))
+        self.clock.advance(1)
+        self.logins.append(FakeControl())
+        control.lose()
+        self.clock.advance(HURRY - 0.01)
+        self.assertIsNone(connection.control)
+        self.clock.advance(0.01)
+        self.assertIsNotNone(connection.control)
+
+    def test_hurry_is_no_spin(self) -> None:
+        """A login that is thrown out at once is a failure, also for those in a hurry."""
+        self.logins = [FakeControl() for _ in range(10)]
+        connection = self.connection()
+        connection.hurries.append(lambda: True)
+        connection.startService()
+        for _ in range(9):
+            control: Any = connection.control
+            control.receive(messages.Error(code="id_in_use", message="somebody else is you"))
+            control.lose()
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.advance(call.getTime() - self.clock.seconds())
+        self.assertAlmostEqual(self.waits()[-1], HURRY * HURRY_GROWTH**9)
+
+    def test_hurry_after_kills(self) -> None:
+        """A server that is killed again and again is looked for as soon each time."""
+        self.logins = [FakeControl() for _ in range(10)]
+        connection = self.connection()
+        connection.hurries.append(lambda: True)
+        connection.startService()
+        for _ in range(9):
+            control: Any = connection.control
+            control.lose()
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.advance(call.getTime() - self.clock.seconds())
+        self.assertAlmostEqual(self.waits()[-1], HURRY)
+
+    def test_persist(self) -> None:
+        """A server that is not essential any more is tried again, though the first try failed."""
+        self.logins = [LoginError("no"), FakeControl()]
+        connection = self.connection(first_must_succeed=True)
+        connection.startService()
+        self.successResultOf(connection.finished)
+        connection.persist()
+        self.assertIsNotNone(connection.control)
+        self.assertNoResult(connection.finished)
+
+    def test_persist_before_the_first(self) -> None:
+        """Told during the first try, it does not give up when that fails."""
+        first: Deferred[Any] = Deferred()
+        logins = [first, succeed(FakeControl())]
+        connection = ServerConnection(
+            self.clock, lambda: logins.pop(0), first_must_succeed=True, jitter=lambda: 1.0
+        )
+        connection.startService()
+        connection.persist()
+        first.errback(LoginError("no"))
+        self.assertNoResult(connection.finished)
+        self.clock.advance(2)
+        self.assertIsNotNone(connection.control)
+
+    def test_persist_when_stopped(self) -> None:
+        """What was stopped meanwhile is not started anew."""
+        self.logins = [LoginError("no")]
+        connection = self.connection(first_must_succeed=True)
+        connection.startService()
+        self.successResultOf(connection.stopService())
+        connection.persist()
+        self.assertEqual(self.attempts, [0])
 
     def test_comes_back(self) -> None:
         """After a loss it signs in again, and everybody hears of both."""
@@ -222,6 +339,15 @@ class ConnectionTests(SynchronousTestCase):
         asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
         control.lose()
         self.failureResultOf(asked, RequestError)
+
+    def test_request_given_up(self) -> None:
+        """Who gives a request up gets no other error; a late answer is given back."""
+        connection, control = self.up()
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        control.receive(created("x", "1"))
+        self.assertEqual(control.sent[-1], messages.CloseSession(session_id="x" * 32))
 
     def test_request_waits(self) -> None:
         """A request made during an outage is sent when it is over."""

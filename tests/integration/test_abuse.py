@@ -365,8 +365,8 @@ class Logs(AbuseTestCase):
         path.write_text(
             f"[client]\nserver = ws://127.0.0.1:{server.socket.getsockname()[1]}\n"
             f"client_id = victim\nstate_dir = {self.folder}/victim\n"
-            "[service:open]\nprotocol = tcp\nlocal_port = 1\n"
-            "[service:closed]\nprotocol = tcp\nlocal_port = 1\nallow = friend\n"
+            "[service:open]\nprotocol = tcp\nmode = raw\nlocal_port = 1\n"
+            "[service:closed]\nprotocol = tcp\nmode = raw\nlocal_port = 1\nallow = friend\n"
             "[connect:it]\ntarget = a\nservice = b\nlocal_port = 0\n"
         )
         victim = self.start(
@@ -383,7 +383,7 @@ class Logs(AbuseTestCase):
         echo = Echo()
         self.addCleanup(echo.close)
         provider = self.start_client(
-            "logs-p", f"[service:echo]\nprotocol = tcp\nlocal_port = {echo.port}\n"
+            "logs-p", f"[service:echo]\nprotocol = tcp\nmode = raw\nlocal_port = {echo.port}\n"
         )
         visitor = self.start_client(
             "logs-v", "[connect:it]\ntarget = logs-p\nservice = echo\nlocal_port = 0\n"

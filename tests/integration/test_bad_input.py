@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..foreign_client import PATIENCE, Client, open_websocket
+from ..plane.test_datagrams import taken_by_udp
 from .processes import TWISTD, ProcessTestCase, needs, program
 
 PRINT = "sha256:" + "ab" * 32
@@ -330,6 +331,17 @@ class BadInput(ProcessTestCase):
                 "relaytun-server",
                 [f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use"],
             )
+        with taken_by_udp() as taken:
+            number = taken.getsockname()[1]
+            done = self.twistd(
+                *("-n", "--pidfile=", "relaytun-server", *arguments),
+                *("--control=0", f"--relay={number}"),
+            )
+        self.assert_told(
+            done,
+            "relaytun-server",
+            [f"cannot listen on udp:{number}, which goes with the relay port: Address already"],
+        )
         path = self.write(
             "client.ini",
             f"[client]\ninvite = {INVITE}\nstate_dir = client\n"

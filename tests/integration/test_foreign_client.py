@@ -533,7 +533,7 @@ class Visits(SharedServerTestCase):
         """A daemon that offers an echo service; its name is its own for the whole class."""
         lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
         return self.start_client(
-            name, f"[service:echo]\nprotocol = tcp\nlocal_port = {port}\n{lines}"
+            name, f"[service:echo]\nprotocol = tcp\nmode = raw\nlocal_port = {port}\n{lines}"
         )
 
     def foreign_provider(self, name: str) -> Client:

@@ -47,7 +47,7 @@ class KillTestCase(ProcessTestCase):
     def run_tunnel(self) -> None:
         """All three, and one stream to warm them up."""
         self.server = self.run_server()
-        self.provider = self.start_provider(self.service, "source")
+        self.provider = self.start_provider(self.service, "source", mode="raw")
         self.visitor, self.port = self.start_visitor("source")
         self.check_stream()
 
@@ -100,7 +100,7 @@ class Killed(KillTestCase):
             self.provider.kill()
             self.assert_breaks(connection)
         self.server.wait_for("ended client_offline")
-        self.provider = self.start_provider(self.service, "source")
+        self.provider = self.start_provider(self.service, "source", mode="raw")
         self.check_stream_eventually()
         self.assertNotIn("id_in_use", self.server.output + self.provider.output)
         self.assert_back_at(level, server=self.server, visitor=self.visitor)
@@ -161,7 +161,7 @@ class KilledInHandshake(KillTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.server = self.run_server()
-        self.provider = self.start_provider(self.service, "source")
+        self.provider = self.start_provider(self.service, "source", mode="raw")
         self.before = self.settled_level(server=self.server)
         self.provider.signal(signal.SIGSTOP)
         self.visitor, self.port = self.start_visitor("source")
@@ -176,7 +176,7 @@ class KilledInHandshake(KillTestCase):
         self.server.wait_for("ended client_offline")
         self.visitor.wait_for("waiting for provider/source: the provider left")
         self.assertEqual(self.status("server")["sessions"], [])
-        self.provider = self.start_provider(self.service, "source")
+        self.provider = self.start_provider(self.service, "source", mode="raw")
         self.check_stream_eventually()
 
     def test_visitor(self) -> None:
@@ -207,7 +207,7 @@ class HalfOpen(KillTestCase):
     def test_take_over(self) -> None:
         """A new login takes over its clientId from one that hangs, within a second."""
         self.server = self.run_server()
-        provider = self.start_provider(self.service, "source")
+        provider = self.start_provider(self.service, "source", mode="raw")
         provider.signal(signal.SIGSTOP)
         self.addCleanup(provider.signal, signal.SIGCONT)
         shutil.copytree(
@@ -238,8 +238,8 @@ class HalfOpen(KillTestCase):
         _, service = self.start_service("echo")
         self.provider = self.start_client(
             "provider",
-            "[service:echo]\nprotocol = tcp\nlocal_host = 127.0.0.1\n"
-            f"local_port = {service}\n\n[service:source]\nprotocol = tcp\n"
+            "[service:echo]\nprotocol = tcp\nmode = raw\nlocal_host = 127.0.0.1\n"
+            f"local_port = {service}\n\n[service:source]\nprotocol = tcp\nmode = raw\n"
             f"local_host = 127.0.0.1\nlocal_port = {self.service}\n",
             beat,
         )
@@ -320,7 +320,7 @@ class ControlLost(KillTestCase):
             "provider": self.start_through(
                 proxy,
                 "provider",
-                "[service:source]\nprotocol = tcp\nlocal_host = 127.0.0.1\n"
+                "[service:source]\nprotocol = tcp\nmode = raw\nlocal_host = 127.0.0.1\n"
                 f"local_port = {self.service}\n",
             ),
             "visitor": self.start_through(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.wire.replay import ReplayWindow
+from relaytun.wire.replay import ReplayWindow, SequenceWindow
 
 NUMBERS = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))
 
@@ -80,3 +80,18 @@ class ReplayWindowTests(SynchronousTestCase):
         self.assertEqual(len(window._seen), 16)
         self.assertFalse(window.add(1))
         self.assertTrue(window.add(1999))
+
+
+class SequenceWindowTests(SynchronousTestCase):
+    """Numbers of packets."""
+
+    @given(st.lists(st.one_of(st.integers(0, 40), st.integers(0, 2**62)), max_size=80))
+    def test_model(self, numbers: list[int]) -> None:
+        """A number is good once, and not when it is further behind than the window is wide."""
+        window, used, top = SequenceWindow(8), set(), -1
+        for number in numbers:
+            expected = number not in used and number > top - 8
+            self.assertEqual(window.add(number), expected)
+            if expected:
+                used.add(number)
+                top = max(top, number)

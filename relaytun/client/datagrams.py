@@ -1,0 +1,328 @@
+"""
+The way that the datagrams of one link take: UDP through the relay, or else the link itself.
+
+Datagrams go by UDP while probes prove that the other side gets them, at their size, just now;
+any other time, and those that are too large, over the link.  Each direction decides for itself.
+What neither takes is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ..interfaces import IReactor
+from ..link.sealing import Sealing
+from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
+from ..wire import datagram
+from ..wire.datagram import CONTROL_FLOW, LARGEST, OVERHEAD, Control
+from ..wire.errors import WireError
+from ..wire.preamble import Role
+from .binding import Binding, DatagramSession
+from .legs import ClientSession
+from .probing import Probing
+from .resolve import addresses_of
+
+#: IP packet sizes to try besides that of this machine's own interface: Ethernet's, and what every
+#: IPv6 path takes (RFC 8200 section 5).
+COMMON_MTUS = (1500, 1280)
+#: Sealed datagrams that are gathered before they are sent.
+MOST_GATHERED = 256
+#: Seconds between attempts to find the relay's address.
+RESOLVE_AGAIN = 10.0
+
+Datagrams: TypeAlias = Sequence[bytes | memoryview]
+
+
+class DatagramLink(Protocol):
+    """
+    What is needed of a link.
+
+    @ivar datagram_received: called with the flow and each datagram that came over the link.
+    """
+
+    datagram_received: Callable[[int, memoryview], None]
+
+    def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
+        """@return: whether it was taken; not if there is no channel, or it is congested."""
+
+
+def datagram_session(session: ClientSession) -> DatagramSession | None:
+    """What C{session} tells of its datagrams; None if it is not for any."""
+    if session.datagram_session is None:
+        return None
+    return DatagramSession(
+        relay_host=session.relay.host,
+        relay_port=session.relay.port,
+        number=session.datagram_session,
+        role=session.role,
+        channel_key=session.channel_key,
+    )
+
+
+class DatagramPath:
+    """
+    @ivar received: gets flow and datagrams that came in, in the order in which they came.
+    @ivar by_udp, by_link, dropped: how many went which way.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: IReactor, link: DatagramLink, role: Role, buffer: ReceiveBuffer
+    ) -> None:
+        """@param role: our side of the link."""
+        self.received: Callable[[int, Datagrams], None] = lambda flow, datagrams: None
+        self.by_udp = self.by_link = self.dropped = 0
+        self._reactor = reactor
+        self._link = link
+        self._buffer = buffer
+        self._sealing = Sealing(role)
+        self._session: DatagramSession | None = None
+        self._number = 0
+        self._socket: DatagramSocket | None = None
+        self._binding: Binding | None = None
+        self._probing = Probing(reactor, self._probe)
+        self._outgoing: list[bytes] = []
+        self._oversized = 0
+        self._complained = False
+        self._resolving: Deferred[None] | None = None
+        link.datagram_received = self._from_link
+
+    # What the link and its session say
+
+    def new_secret(self, epoch: int, secret: bytes) -> None:
+        """
+        The link has a new main channel.
+
+        @param epoch: its generation.
+        @param secret: the 64 bytes that TLS exports on it, see L{relaytun.link.sealing}.
+        """
+        self._sealing.renew(epoch, secret)
+        if self._binding is not None:
+            if self._binding.bound:
+                self._probing.hurry()
+            else:
+                self._reopen()
+
+    def use_session(self, session: DatagramSession | None) -> None:
+        """
+        Datagrams travel in C{session} from now on; None: it is over, and there is no other.
+
+        Its C{relay_host} is best the address to which the link's own legs got through.
+        """
+        if session == self._session:
+            return
+        self._leave()
+        self._session = session
+        if session is not None:
+            self._resolving = Deferred.fromCoroutine(self._enter(session))
+            self._resolving.addErrback(self._unresolved)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._leave()
+        self._session = None
+        self.received = lambda flow, datagrams: None
+
+    @property
+    def by_udp_now(self) -> bool:
+        """Whether small datagrams go by UDP at the moment."""
+        return self._room() > 0
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds to the other client and back by UDP, if it was ever measured."""
+        return self._probing.rtt
+
+    # What the flows send
+
+    def send_run(self, flow: int, run: memoryview, size: int) -> None:
+        """
+        Send datagrams that are one behind the other; L{flush} has to follow.
+
+        @param size: of each but the last.
+        """
+        self.send(flow, list(datagram.split(run, size)), size)
+
+    def send(self, flow: int, datagrams: Datagrams, largest: int) -> None:
+        """
+        Send datagrams; L{flush} has to follow.
+
+        @param largest: the size of the largest one.
+        """
+        if largest <= self._room():
+            self._probing.used()
+            self._outgoing += self._sealing.seal(self._number, flow, datagrams)
+            if len(self._outgoing) >= MOST_GATHERED:
+                self.flush()
+        elif len(datagrams) > 1 and min(map(len, datagrams)) < largest:
+            for each in datagrams:
+                self.send(flow, [each], len(each))
+        else:
+            for each in datagrams:
+                # A copy: the buffer is good for this turn only, and the link may keep it longer.
+                if self._link.send_datagram(flow, bytes(each)):
+                    self.by_link += 1
+                else:
+                    self._drop()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        outgoing = self._outgoing
+        if not outgoing:
+            return
+        self._outgoing = []
+        sent = self._socket.send(outgoing) if self._socket is not None else 0
+        self.by_udp += sent
+        if sent < len(outgoing):
+            self.dropped += len(outgoing) - sent
+            self._look_at_mtu()
+
+    # What comes in
+
+    def _from_link(self, flow: int, payload: memoryview) -> None:
+        self.received(flow, [payload])
+
+    def _from_relay(self, run: memoryview, size: int, address: Address) -> None:
+        """One run from our relay, as L{DatagramSocket} gives it."""
+        if datagram.may_hold_bind(run, size):
+            for packet in datagram.split(run, size):
+                if datagram.may_hold_bind(packet, len(packet)) and self._binding is not None:
+                    self._binding.received(packet)
+                else:
+                    self._open(packet, len(packet))
+        else:
+            self._open(run, size)
+
+    def _open(self, run: memoryview, size: int) -> None:
+        try:
+            if datagram.session_of_run(run, size) != self._number:
+                return
+        except WireError:
+            return
+        flow, batch = -1, list[bytes]()
+        for each, payload in self._sealing.open(run, size):
+            if each != flow:
+                if batch:
+                    self._arrived(flow, batch)
+                flow, batch = each, []
+            batch.append(payload)
+        if batch:
+            self._arrived(flow, batch)
+
+    def _arrived(self, flow: int, payloads: list[bytes]) -> None:
+        if flow != CONTROL_FLOW:
+            self.received(flow, payloads)
+            return
+        for payload in payloads:
+            try:
+                control, token = datagram.decode_control(payload)
+            except WireError:
+                continue
+            if control is Control.ANSWER:
+                self._probing.answered(token)
+            else:
+                self._say(datagram.encode_control(Control.ANSWER, token))
+                if not self.by_udp_now:
+                    self._probing.hurry()  # The other side is there.
+
+    # The relay
+
+    async def _enter(self, session: DatagramSession) -> None:
+        addresses = await addresses_of(self._reactor, session.relay_host)
+        family, host = addresses[0]
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            prepare_datagrams(sock, whole=True)
+            sock.connect((host, session.relay_port))
+        except OSError:
+            sock.close()
+            raise
+        self._number = session.number
+        self._socket = DatagramSocket(
+            self._reactor, sock, self._buffer, self._from_relay, refused=self._probing.doubt
+        )
+        self._oversized = 0
+        self._binding = Binding(self._reactor, session, self._tell_relay, self._bound, self._reopen)
+        self._binding.start()
+
+    def _reopen(self) -> None:
+        """The relay is silent: it may be this machine's address that has changed."""
+        session = self._session
+        self.use_session(None)
+        self.use_session(session)
+
+    def _unresolved(self, failure: Any) -> None:
+        """Without UDP everything goes over the link; but look again."""
+        if failure.check(CancelledError):
+            return
+        self._log.info("no UDP to the relay: {why}", why=failure.getErrorMessage())
+        session, self._session = self._session, None
+        self._resolving = deferLater(
+            self._reactor, RESOLVE_AGAIN, self.use_session, session
+        ).addErrback(lambda failure: failure.trap(CancelledError))
+
+    def _leave(self) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
+            self._resolving = None
+        self._probing.stop()
+        self._outgoing.clear()
+        if self._binding is not None:
+            self._binding.stop()
+            self._binding = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _bound(self) -> None:
+        self._probing.start(self._sizes())
+
+    def _tell_relay(self, packet: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send([packet])
+
+    def _probe(self, token: int, size: int) -> None:
+        probe = datagram.encode_control(Control.PROBE, token, size)
+        self._say(probe)
+        if self._sealing.changing:
+            self._say(probe, newest=True)
+
+    def _say(self, control: bytes, newest: bool = False) -> None:
+        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest)
+        if self._socket is not None and packets:
+            self._socket.send(packets)
+            self._look_at_mtu()
+
+    # Sizes
+
+    def _room(self) -> int:
+        """@return: the largest datagram that may go by UDP now; less than 0 for none."""
+        return self._probing.largest() - OVERHEAD if self._sealing.ready else -OVERHEAD
+
+    def _sizes(self) -> list[int]:
+        """The sizes of packets that are worth a probe."""
+        if self._socket is None:
+            return []
+        headers = 48 if ":" in self._socket.address[0] else 28
+        mtu = self._socket.mtu()
+        mtus = {mtu, *(each for each in COMMON_MTUS if each < mtu)}
+        return [min(LARGEST, each - headers) for each in mtus]
+
+    def _look_at_mtu(self) -> None:
+        """The kernel may have learned that the path takes less than it thought."""
+        if self._socket is not None and self._socket.oversized != self._oversized:
+            self._oversized = self._socket.oversized
+            self._probing.resize(self._sizes())
+
+    def _drop(self) -> None:
+        if not self._complained:
+            self._complained = True
+            self._log.warn("datagrams are dropped: neither UDP nor the link takes them now")
+        self.dropped += 1
