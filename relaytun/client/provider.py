@@ -80,7 +80,7 @@ class Provider:
             self._offered(message)
         elif isinstance(message, messages.OpenChannel):
             session = self.sessions.get(message.session_id)
-            if session is None:
+            if session is None or not session.session.live:
                 self._connection.send(
                     messages.RejectSession(session_id=message.session_id, reason="unknown session")
                 )

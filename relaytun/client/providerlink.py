@@ -281,6 +281,9 @@ class _Newcomer:
     def drained(self, channel: Channel) -> None:
         """It has nothing to send."""
 
+    def worn(self, channel: Channel) -> None:
+        """It is as new as can be."""
+
     def lost(self, channel: Channel, why: str) -> None:
         """It never said HELLO."""
         self._leave()

@@ -203,6 +203,11 @@ class Link:
             stream.queued = False
             stream.go()
 
+    def worn(self, channel: Channel) -> None:
+        """A channel should be replaced; the visitor sees to that."""
+        if self.channels[channel.slot] is channel:
+            self._keeper.wants_channel(self, channel.slot)
+
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
         self._log.info(
@@ -214,7 +219,8 @@ class Link:
         self.channels.arriving.discard(channel)
         if self.channels[channel.slot] is channel:
             self._detach(channel)
-        self._keeper.wants_channel(self, channel.slot)
+        if not self.channels.expects(channel.slot):
+            self._keeper.wants_channel(self, channel.slot)
 
     # For its streams.
 

@@ -174,6 +174,20 @@ class ProviderTests(ProviderTestCase):
         served.close()
         await until(lambda: not self.provider.sessions)
 
+    async def test_asked_after_the_end(self) -> None:
+        """A session that only has its streams left gets no new legs."""
+        self.offer()
+        (busy, _), _ = await self.spares(FEWEST_SPARES)
+        busy.send(b"+x")
+        await self.accept(self.service)
+        await self.spares(1)
+        self.control.receive(
+            messages.SessionClosed(session_id=SESSION, reason="happy", bytes_transferred=0)
+        )
+        self.control.receive(messages.OpenChannel(session_id=SESSION, channel=7))
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        self.assertRaises(BlockingIOError, self.relay.accept)
+
     async def test_session_closed(self) -> None:
         """When the server ends the session its spare legs are given up."""
         self.offer()
