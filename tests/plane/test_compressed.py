@@ -178,23 +178,37 @@ class ReceivingTests(SynchronousTestCase):
             self.assertEqual((side.stream.taken, side.stream.causes), (len(bomb), []))
         self.assertEqual((max(held), min(held)), (PIECE, 0))
 
+    def taking(self, side: Side) -> list[int]:
+        """The program takes all at once; @return: how much, each time."""
+        taken: list[int] = []
+
+        def take(end: SocketEnd, data: memoryview) -> None:
+            taken.append(len(data))
+            side.end.took(len(data))
+
+        self.patch(SocketEnd, "deliver", take)
+        return taken
+
     def test_turns(self) -> None:
         """A program that takes everything at once does not keep the reactor from others."""
         bomb = memoryview(compressed(bytes(32 * PIECE)))
         with Side() as side:
-            taken: list[int] = []
-
-            def take(end: SocketEnd, data: memoryview) -> None:
-                taken.append(len(data))
-                side.end.took(len(data))
-
-            self.patch(SocketEnd, "deliver", take)
+            taken = self.taking(side)
             side.end.deliver(bomb)
             self.assertEqual(sum(taken), 4 * PIECE)
             side.reactor.turn()
             self.assertEqual(sum(taken), 8 * PIECE)
             side.settle()
             self.assertEqual((sum(taken), side.stream.taken), (32 * PIECE, len(bomb)))
+
+    def test_reset_between_turns(self) -> None:
+        """Nothing more is expanded after a reset."""
+        with Side() as side:
+            taken = self.taking(side)
+            side.end.deliver(memoryview(compressed(bytes(32 * PIECE))))
+            side.end.reset()
+            self.assertEqual(side.reactor.getDelayedCalls(), [])
+            self.assertEqual((sum(taken), side.stream.taken), (4 * PIECE, 0))
 
     def assert_refused(self, *pieces: bytes, finish: bool = False) -> None:
         """The stream is reset, once, and the program with it."""
