@@ -64,6 +64,7 @@ class ClientSession:
     @ivar protocol: of the service.
     @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
+    @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar link: what its channels carry, if it is not raw.
     """
 
@@ -82,6 +83,7 @@ class ClientSession:
     protocol: str = "tcp"
     datagram_session: int | None = None
     peer_fingerprint: str = ""
+    compressed: bool = False
     link: Link | None = None
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:

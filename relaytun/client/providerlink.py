@@ -20,7 +20,9 @@ from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
 from ..link.stream import Stream
+from ..plane import zstd
 from ..plane.accept import reset
+from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
@@ -54,6 +56,7 @@ class Links:
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
         # By the session itself: its id is the word of one server among several.
         self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
+        self._complained: set[str] = set()
 
     def __iter__(self) -> Iterator[ProviderLink]:
         return iter(list(self._links.values()))
@@ -102,6 +105,21 @@ class Links:
             return
         known.use(session)
         known.link.adopt(channel, hello)
+
+    def cannot_compress(self, service: ServiceConfig) -> None:
+        """Somebody opened a compressed stream all the same: say so once."""
+        if service.id in self._complained:
+            return
+        self._complained.add(service.id)
+        self._log.warn(
+            "streams to {service} are refused: they come compressed, and {why}",
+            service=service.id,
+            why=(
+                f"the library for that is missing: {zstd.INSTALL}"
+                if service.compression
+                else "its section does not say compression = zstd"
+            ),
+        )
 
     def forget(self, ended: ProviderLink) -> None:
         """It is over."""
@@ -175,6 +193,10 @@ class ProviderLink:
         if self.service.protocol == "udp":
             stream.reset(Reset.SERVICE)
             return
+        if stream.flags & frames.ZSTD and not (self.service.compression and zstd.AVAILABLE):
+            self._links.cannot_compress(self.service)
+            stream.reset(Reset.COMPRESSION)
+            return
         dialling = Deferred.fromCoroutine(self._connect(stream))
         self._dialling.add(dialling)
         dialling.addBoth(self._dialled, dialling)
@@ -209,7 +231,8 @@ class ProviderLink:
         if self.link.streams.get(stream.id) is not stream:
             reset(local)
             return
-        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        make = CompressedEnd if stream.flags & frames.ZSTD else SocketEnd
+        end = make(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_on()
 

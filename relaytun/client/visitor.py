@@ -211,6 +211,7 @@ class Visitor:
             protocol=granted.service.protocol,
             datagram_session=given(granted.datagram_session),
             peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
+            compressed=granted.service.compression == "zstd",
         )
         server.ids.add(session.id)
         self.sessions[session.id] = session
