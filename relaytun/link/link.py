@@ -177,11 +177,7 @@ class Link:
         elif kind == Kind.OPEN:
             self._opened(channel, number, frame.flags)
         elif kind == Kind.FIN:
-            stream = self.streams.get(number)
-            if stream is not None:
-                stream.fin(frame.value)
-            else:
-                channel.send(frames.header(Kind.RST, number, Reset.OVER))
+            self._finished(channel, number, frame.value)
         elif kind == Kind.RST:
             self._reset(channel, number, _cause(frame.value))
         elif kind == Kind.DATAGRAM:
@@ -372,6 +368,18 @@ class Link:
         self._keeper.opened(self, stream)
         self._acks.add(stream, False)  # It need not be told again.
 
+    def _finished(self, channel: Channel, number: int, offset: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            channel.send(frames.header(Kind.RST, number, Reset.OVER))
+            return
+        stream.fin(offset)
+        if number in self.streams:
+            # It may be forgotten then: if this is lost, so is the channel that the end came by,
+            # and the end comes again.
+            channel.send(frames.ack(number, *stream.told()))
+            stream.fin_told()
+
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
         if not number:
             if cause in _FATAL:
@@ -401,7 +409,6 @@ class Link:
         for stream in self._acks.take():
             if stream.id in self.streams:
                 channel.send(frames.ack(stream.id, *stream.told()))
-                stream.over_if_told()
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)

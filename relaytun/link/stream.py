@@ -43,10 +43,10 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_holding", "_migrated",
-        "_peer_fin", "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced",
-        "carrier", "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received",
-        "slot", "unacked", "written",
+        "_burst", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
+        "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
+        "announced", "carrier", "consumed", "end", "flags", "id", "limit", "migrating",
+        "queued", "received", "slot", "unacked", "written",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:
@@ -75,7 +75,7 @@ class Stream:
         self._window = FIRST_WINDOW
         self._peer_fin = False
         self._fin_taken = False
-        self._told = False
+        self._fin_told = False
         self._early: list[bytes] = []
 
     # The program's side.
@@ -195,8 +195,6 @@ class Stream:
         if offset != self.received:
             self.carrier.broken(self, Reset.PROTOCOL, tell=True)
             return
-        self._told = False
-        self.carrier.ack(self, now=False)
         if not self._peer_fin:
             self._peer_fin = True
             if self.end is not None:
@@ -237,11 +235,11 @@ class Stream:
         """
         self.announced = max(self.announced, self.consumed + self._window)
         self.unacked = 0
-        self._told = True
         return self.received + self._peer_fin, self.announced
 
-    def over_if_told(self) -> None:
-        """The other side was told: that may have been the last thing to do."""
+    def fin_told(self) -> None:
+        """The other side was told that its end is here: that may have been the last thing to do."""
+        self._fin_told = True
         self._forget_if_over()
 
     # The channels.
@@ -309,7 +307,7 @@ class Stream:
         self.carrier.send(self.slot, frame)
 
     def _forget_if_over(self) -> bool:
-        if self.is_over and self._told:
+        if self.is_over and self._fin_told:
             self.carrier.over_in_order(self)
             return True
         return False
