@@ -87,7 +87,7 @@ class Visitor:
             down += session.meter.backward
         if self.link is not None:
             link = self.link.link
-            streams += len(link.streams)
+            streams += link.users
             up, down = up + link.bytes_out, down + link.bytes_in
         return streams, up, down
 

@@ -13,8 +13,8 @@ L{Keeper}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -59,15 +59,29 @@ class Keeper(Protocol):
         """A new main channel is proven on both sides."""
 
 
+class DatagramUse(Protocol):
+    """
+    What is told of a link's datagrams.
+
+    @ivar flows: those that there are now.
+    """
+
+    flows: Sized
+
+    def report(self) -> dict[str, Any]:
+        """What C{relaytun status --json} says of them."""
+
+
 class Link:
     """
     @ivar id: what the visitor calls it.
     @ivar streams: those that are not over, by number.
     @ivar channels: the ones that carry, by slot.
-    @ivar bytes_out: bytes of streams that went out, those of replays too.
-    @ivar bytes_in: bytes of streams that came in.
+    @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
+    @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
     @ivar datagram_received: called with the flow and each datagram that comes.
+    @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
 
     _log = Logger()
@@ -91,6 +105,7 @@ class Link:
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
+        self.datagrams: DatagramUse | None = None
         self._clock = clock
         self._keeper = keeper
         self._resume_timeout = resume_timeout
@@ -116,6 +131,11 @@ class Link:
     def connected(self) -> bool:
         """Whether it has a channel."""
         return any(self._ready())
+
+    @property
+    def users(self) -> int:
+        """How many streams and flows it carries now."""
+        return len(self.streams) + (len(self.datagrams.flows) if self.datagrams is not None else 0)
 
     @property
     def rtt(self) -> float | None:
