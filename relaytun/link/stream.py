@@ -14,11 +14,11 @@ lost; so bytes arrive in order, or twice, but never with a gap.  A gap is the ot
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from ..wire import frames
 from ..wire.frames import HEADER_SIZE, Kind, Reset
-from .memory import PAYLOAD, TRICKLE, Memory
+from .memory import PAYLOAD, TRICKLE
+from .parties import Carrier, End
 
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
 FIRST_WINDOW = 256 * 1024
@@ -29,56 +29,6 @@ REPLAY = 4 * 1024 * 1024
 BULK = 512 * 1024
 #: The channels of a link.
 MAIN, BULK_SLOT = 0, 1
-
-
-class End(Protocol):
-    """The program's side of a stream."""
-
-    def deliver(self, data: memoryview) -> None:
-        """The next bytes, valid during the call; all are taken, and counted by C{consumed}."""
-
-    def finish(self) -> None:
-        """No more bytes will come."""
-
-    def reset(self) -> None:
-        """The stream broke: so must the program's connection."""
-
-    def read_on(self) -> None:
-        """There is room again."""
-
-
-class Carrier(Protocol):
-    """
-    The link, as a stream sees it.
-
-    @ivar memory: where chunks are kept.
-    """
-
-    memory: Memory
-
-    def has_room(self, slot: int) -> bool:
-        """Whether the channel of C{slot} takes a frame now."""
-
-    def send(self, slot: int, frame: bytes | memoryview) -> None:
-        """On the channel of C{slot}."""
-
-    def holds(self, slot: int, frame: memoryview) -> bool:
-        """Whether the channel of C{slot} has it and has not written it."""
-
-    def wants_room(self, stream: Stream) -> None:
-        """Call its C{go} when its channel has room."""
-
-    def ack(self, stream: Stream, now: bool) -> None:
-        """Tell the other side what was received, C{now} or a little later."""
-
-    def bulk(self, stream: Stream) -> bool:
-        """It is a bulk transfer; @return: whether there is a channel for those."""
-
-    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
-        """It is reset; C{tell} the other side."""
-
-    def over_in_order(self, stream: Stream) -> None:
-        """It ended in order."""
 
 
 class Stream:

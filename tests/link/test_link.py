@@ -265,7 +265,7 @@ class ResumeTests(LinkCase):
             newer.lose()
         link = self.pair.visitor.link
         self.assertIs(link.channels[MAIN], near)
-        self.assertEqual(link._arriving, set())
+        self.assertEqual(link.channels.arriving, set())
 
     def test_generations(self) -> None:
         """Each channel of a slot has a higher generation than those before it."""
@@ -590,6 +590,7 @@ class EndingTests(LinkCase):
             Reset.SHUTDOWN,
             Reset.TIMEOUT,
             Reset.PROTOCOL,
+            Reset.LIMIT,
         }
         for cause in Reset:
             self.setUp()

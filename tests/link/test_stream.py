@@ -10,8 +10,8 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.link import memory as memory_module
-from relaytun.link.link import ACK_DELAY, Link
+from relaytun.link import acks, memory as memory_module
+from relaytun.link.link import Link
 from relaytun.link.memory import CHUNK, PAYLOAD, SMALL, TRICKLE, Memory
 from relaytun.link.stream import BULK, BULK_SLOT, FIRST_WINDOW, MAIN, MOST_WINDOW, REPLAY
 from relaytun.wire import frames
@@ -177,7 +177,7 @@ class SendingTests(StreamCase):
         self.far.say(header(Kind.FIN, 1, 6))
         self.assertTrue(program.ended)
         self.assertIn(1, self.link.streams)
-        self.clock.advance(ACK_DELAY)
+        self.clock.advance(acks.DELAY)
         self.assertNotIn(1, self.link.streams)
 
     def test_reset_by_program(self) -> None:
@@ -291,10 +291,10 @@ class ReceivingTests(StreamCase):
     def test_end_twice(self) -> None:
         """An end that comes again is acknowledged again, and is seen once."""
         self.far.say(header(Kind.FIN, 1, 0))
-        self.clock.advance(ACK_DELAY)
+        self.clock.advance(acks.DELAY)
         self.assertEqual([received for received, _ in self.acks()], [1])
         self.far.say(header(Kind.FIN, 1, 0))
-        self.clock.advance(ACK_DELAY)
+        self.clock.advance(acks.DELAY)
         self.assertEqual([received for received, _ in self.acks()], [1])
 
     def test_acks_wait_a_little(self) -> None:
@@ -302,7 +302,7 @@ class ReceivingTests(StreamCase):
         self.it.hungry = False
         self.far.say(data(1, 0, b"a"), data(1, 1, b"b"))
         self.assertEqual(self.acks(), [])
-        self.clock.advance(ACK_DELAY)
+        self.clock.advance(acks.DELAY)
         self.assertEqual(self.acks(), [(2, FIRST_WINDOW)])
         self.far.say(data(1, 2, b"c", ACK_NOW))
         self.assertEqual(self.acks(), [(3, FIRST_WINDOW)])
@@ -312,7 +312,7 @@ class ReceivingTests(StreamCase):
     def test_urgent_duplicate(self) -> None:
         """DATA that came before, sent again and urgently, is acknowledged at once."""
         self.far.say(data(1, 0, b"a"))
-        self.clock.advance(ACK_DELAY)
+        self.clock.advance(acks.DELAY)
         self.acks()
         self.far.say(data(1, 0, b"a", ACK_NOW))
         self.assertEqual([received for received, _ in self.acks()], [1])

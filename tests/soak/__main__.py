@@ -16,9 +16,9 @@ from pathlib import Path
 
 import twisted
 
-from .long import Bulk, Churn, HerdComesBack, Soak, StrictSlowReader
+from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 
-FORMS: list[type[Soak]] = [Bulk, Churn, StrictSlowReader, HerdComesBack]
+FORMS: list[type[Soak]] = [Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
 Soak results
