@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..interfaces import IReactor
-from ..link.link import DatagramUse
+from ..link.parties import DatagramUse
 from ..link.sealing import Sealing
 from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
 from ..wire import datagram

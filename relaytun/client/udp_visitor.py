@@ -106,6 +106,8 @@ class VisitorDatagrams(Service):
 
         The flows stay: to the other side of a new link they are new.
         """
+        if path is self._path:
+            return
         if self._path is not None:
             self._path.stop_serving()
         self._path = path

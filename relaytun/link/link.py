@@ -13,8 +13,7 @@ L{Keeper}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
-from typing import Any, Protocol
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -25,7 +24,7 @@ from ..wire.replay import ReplayWindow
 from .acks import Acks
 from .channel import Channel
 from .memory import Memory
-from .parties import Keeper
+from .parties import DatagramUse, Keeper
 from .slots import Slots
 from .stream import BULK_SLOT, MAIN, Stream
 
@@ -42,19 +41,6 @@ _FATAL = {
     Reset.TIMEOUT,
     Reset.PROTOCOL,
 }
-
-
-class DatagramUse(Protocol):
-    """
-    What is told of a link's datagrams.
-
-    @ivar flows: those that there are now.
-    """
-
-    flows: Sized
-
-    def report(self) -> dict[str, Any]:
-        """What C{relaytun status --json} says of them."""
 
 
 class Link:

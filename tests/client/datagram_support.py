@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from relaytun.client.binding import DatagramSession
 from relaytun.client.datagrams import DatagramPath
-from relaytun.link.link import DatagramUse
+from relaytun.link.parties import DatagramUse
 from relaytun.plane.datagrams import DatagramSocket, ReceiveBuffer, prepare_datagrams
 from relaytun.plane.meter import Meter
 from relaytun.server.datagrams import DatagramRelay

@@ -255,19 +255,17 @@ class UdpTestCase(ProcessTestCase):
 
     def session(self, name: str) -> dict[str, Any]:
         """The one udp session that the daemon C{name} has."""
-        (session,) = (
-            each for each in self.status(name)["sessions"] if each["service"] == "game"
-        )
+        (session,) = (each for each in self.status(name)["sessions"] if each["service"] == "game")
         return session  # type: ignore[no-any-return]
 
     def paths(self) -> set[str]:
         """Which way datagrams take now, there and back."""
-        found = set()
-        for name in ("visitor", "provider"):
-            for session in self.status(name)["sessions"]:
-                if session["service"] == "game":
-                    found.add(session["datagrams"]["path"])
-        return found
+        sessions = [*self.status("visitor")["sessions"], *self.status("provider")["sessions"]]
+        return {
+            session["datagrams"]["path"]
+            for session in sessions
+            if session["service"] == "game" and "datagrams" in session
+        }
 
     def wait_for_path(self, path: str) -> None:
         """Until datagrams take C{path} both ways."""
