@@ -324,6 +324,9 @@ class DatagramPath:
             self._socket.send([packet])
 
     def _probe(self, token: int, size: int) -> None:
+        if self._probing.unanswered and self._binding is not None:
+            # It may be that a NAT has given us another address, where no answer finds us.
+            self._binding.confirm()
         probe = datagram.encode_control(Control.PROBE, token, size)
         self._say(probe)
         if self._sealing.changing:

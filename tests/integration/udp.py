@@ -219,17 +219,27 @@ class UdpTestCase(ProcessTestCase):
         self.daemons["server"] = server
         return server
 
-    def run_provider(self, port: int, more: str = "") -> Process:
-        """Client C{provider}, which offers C{game} at a local UDP port."""
+    def run_provider(self, port: int, more: str = "", client: str = "") -> Process:
+        """
+        Client C{provider}, which offers C{game} at a local UDP port.
+
+        @param more: further sections.
+        @param client: further lines for the [client] section.
+        """
         provider = self.start_client(
             "provider",
             f"[service:game]\nprotocol = udp\nlocal_host = 127.0.0.1\nlocal_port = {port}\n{more}",
+            client,
         )
         self.daemons["provider"] = provider
         return provider
 
     def run_visitor(self, local_port: int = 0, more: str = "") -> Process:
-        """Client C{visitor}; its local port becomes C{port}."""
+        """
+        Client C{visitor}; its local port becomes C{port}.
+
+        @param more: further sections.
+        """
         visitor = self.start_client(
             "visitor",
             f"[connect:it]\ntarget = provider\nservice = game\nlocal_port = {local_port}\n{more}",
