@@ -98,15 +98,18 @@ class ClientSession:
         )
 
     def report(self, rtt: float | None) -> dict[str, Any]:
-        """Its line of C{relaytun status --json}."""
+        """Its line of C{relaytun status --json}; a flow of datagrams counts as a stream."""
         visiting = self.role is Role.VISITOR
         received, sent = self.meter.backward, self.meter.forward
         streams = len(self.streams)
+        more: dict[str, Any] = {}
         if not visiting:
             received, sent = sent, received
         if self.link is not None:
             received, sent = self.link.bytes_in, self.link.bytes_out
-            streams, rtt = len(self.link.streams), self.link.rtt
+            streams, rtt = self.link.users, self.link.rtt
+            if self.link.datagrams is not None:
+                more = {"datagrams": self.link.datagrams.report()}
         return {
             "id": self.id,
             "peer": self.peer,
@@ -119,6 +122,7 @@ class ClientSession:
             "bytesIn": received,
             "bytesOut": sent,
             "since": self.since,
+            **more,
         }
 
 

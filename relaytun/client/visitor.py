@@ -88,7 +88,7 @@ class Visitor:
             down += session.meter.backward
         if self.link is not None:
             link = self.link.link
-            streams += len(link.streams)
+            streams += link.users
             up, down = up + link.bytes_out, down + link.bytes_in
         return streams, up, down
 
@@ -124,6 +124,8 @@ class Visitor:
     def serve_datagrams(self, datagrams: VisitorDatagrams) -> None:
         """Programs send datagrams there: carry them."""
         self._datagrams = datagrams
+        if self.link is not None and self.link.link.connected:
+            datagrams.use_path(self.link.path)
         self.want_link()
 
     def want_link(self) -> None:
@@ -144,6 +146,11 @@ class Visitor:
     def proven(self, session: ClientSession) -> None:
         """The provider has shown that it is who the server said."""
         self.machinery.known.remember(session.peer, session.peer_fingerprint, session.service)
+
+    def carries(self, link: VisitorLink) -> None:
+        """C{link} has a channel: datagrams need not wait any more."""
+        if self._datagrams is not None and link is self.link:
+            self._datagrams.use_path(link.path)
 
     def close(self) -> None:
         """End the streams, also those to be; tell the server that the session is not needed."""
@@ -277,8 +284,6 @@ class Visitor:
     def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
-            if self._datagrams is not None:
-                self._datagrams.use_path(self.link.path)
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:

@@ -74,6 +74,9 @@ class SessionSource(Protocol):
     def proven(self, session: ClientSession) -> None:
         """TLS has shown that the other side is who the session says."""
 
+    def carries(self, link: VisitorLink) -> None:
+        """It has a channel, for the first time or once more."""
+
 
 class VisitorLink:
     """
@@ -176,6 +179,7 @@ class VisitorLink:
         self._have_patience()
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+        self._source.carries(self)
 
     def _overdue(self) -> None:
         """Programs that came while there was no channel have waited long enough for one."""

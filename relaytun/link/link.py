@@ -24,7 +24,7 @@ from ..wire.replay import ReplayWindow
 from .acks import Acks
 from .channel import Channel
 from .memory import Memory
-from .parties import Keeper
+from .parties import DatagramUse, Keeper
 from .slots import Slots
 from .stream import BULK_SLOT, MAIN, Stream
 
@@ -48,10 +48,11 @@ class Link:
     @ivar id: what the visitor calls it.
     @ivar streams: those that are not over, by number.
     @ivar channels: the ones that carry, by slot, and that are about to.
-    @ivar bytes_out: bytes of streams that went out, those of replays too.
-    @ivar bytes_in: bytes of streams that came in.
+    @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
+    @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
     @ivar datagram_received: called with the flow and each datagram that comes.
+    @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
 
     _log = Logger()
@@ -75,6 +76,7 @@ class Link:
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
+        self.datagrams: DatagramUse | None = None
         self._clock = clock
         self._keeper = keeper
         self._resume_timeout = resume_timeout
@@ -97,6 +99,11 @@ class Link:
     def connected(self) -> bool:
         """Whether it has a channel."""
         return self.channels.first is not None
+
+    @property
+    def users(self) -> int:
+        """How many streams and flows it carries now."""
+        return len(self.streams) + (len(self.datagrams.flows) if self.datagrams is not None else 0)
 
     @property
     def rtt(self) -> float | None:

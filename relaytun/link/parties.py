@@ -8,7 +8,8 @@ L{Owner}, which is a link, or whoever waits for its first frame.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..wire.frames import Frame, Reset
 from .memory import Memory
@@ -99,3 +100,16 @@ class Owner(Protocol):
 
     def lost(self, channel: Channel, why: str) -> None:
         """It is over; called once, unless it was closed by us."""
+
+
+class DatagramUse(Protocol):
+    """
+    What is told of a link's datagrams.
+
+    @ivar flows: those that there are now.
+    """
+
+    flows: Sized
+
+    def report(self) -> dict[str, Any]:
+        """What C{relaytun status --json} says of them."""
