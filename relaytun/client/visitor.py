@@ -9,11 +9,9 @@ channel of its own (L{rawstream}).
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -27,15 +25,14 @@ from ..plane.meter import Meter
 from ..wire import messages
 from ..wire.messages import Code, Message
 from ..wire.moods import Mood
-from ..wire.preamble import Role
-from ..wire.text import printable
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, channel_key, given
+from .grant import PeerRefused, session_of
+from .legs import ClientSession
 from .machinery import Machinery
 from .rawstream import carry
 from .signalling import Control
 from .udp_visitor import VisitorDatagrams
-from .visitorlink import PeerRefused, VisitorLink
+from .visitorlink import VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
@@ -198,60 +195,19 @@ class Visitor:
 
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
-            self._judge(granted)
-            key = _key(granted)
+            if granted.session_id in self.sessions:
+                raise PeerRefused("the server granted a session that there is already")
+            session = session_of(granted, self.connect, self.machinery.known)
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
-        fingerprint = granted.peer_fingerprint
-        self.protocol = granted.service.protocol
+        self.protocol = session.protocol
         self.protocol_known()
-        session = ClientSession(
-            id=granted.session_id,
-            peer=granted.peer_client_id,
-            service=granted.service.id,
-            role=Role.VISITOR,
-            channel_key=key,
-            relay=granted.relay_addr,
-            since=time.time(),
-            mode=granted.mode,
-            protocol=granted.service.protocol,
-            datagram_session=given(granted.datagram_session),
-            peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
-            compressed=granted.service.compression == "zstd",
-        )
         server.ids.add(session.id)
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
         return session
-
-    def _judge(self, granted: messages.CreateSession) -> None:
-        """@raise PeerRefused: if this is not what the user means to visit."""
-        connect, known = self.connect, self.machinery.known
-        name, service = granted.peer_client_id, granted.service.id
-        if (name, service) != (connect.target, connect.service):
-            raise PeerRefused("the server granted another service than the one asked for")
-        if granted.session_id in self.sessions:
-            raise PeerRefused("the server granted a session that there is already")
-        if granted.service.protocol == "udp" and granted.mode != "link":
-            raise PeerRefused("a udp service has to be offered over a link")
-        if granted.mode == "link":
-            if granted.peer_fingerprint is UNSET:
-                raise PeerRefused(f"the server does not tell {name}'s identity")
-            known.check(name, str(granted.peer_fingerprint), connect.peer_fingerprint)
-        elif granted.mode != "raw":
-            raise PeerRefused(
-                f"{name} offers {service} in mode {printable(granted.mode)}, which this client "
-                "does not know; use a newer relaytun"
-            )
-        elif connect.mode == "link" or connect.peer_fingerprint is not None:
-            raise PeerRefused(
-                f"{name} offers {service} unencrypted (mode = raw), and this client asks for an "
-                "encrypted link"
-            )
-        elif connect.mode != "raw" and known.was_linked(name, service):
-            raise PeerRefused(known.downgraded(name, service))
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
@@ -376,13 +332,6 @@ class _Server:
         session = self._visitor.sessions.get(name)
         if session is not None:
             self._visitor.over(session)
-
-
-def _key(granted: messages.CreateSession) -> bytes:
-    try:
-        return channel_key(granted.channel_key)
-    except ValueError:
-        raise PeerRefused("the server granted a session with no channel key") from None
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:

@@ -34,6 +34,7 @@ from ..wire.messages import Code
 from ..wire.preamble import Role
 from .connection import RequestError
 from .datagrams import DatagramPath, datagram_session
+from .grant import PeerRefused
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 
@@ -56,10 +57,6 @@ _WORDS = {
 }
 #: Of those, what is known better than the last failure to get a channel.
 _CERTAIN = {Reset.UNKNOWN, Reset.LIMIT, Reset.SHUTDOWN}
-
-
-class PeerRefused(UserError):
-    """The provider is not who it should be, or does not offer what it should."""
 
 
 class SessionSource(Protocol):
