@@ -281,10 +281,11 @@ class Report:
             f"{', '.join(ENCRYPTED)}. Only fowl and relaytun's link encrypt end to end; with the "
             "others the server, or each hop, sees plain text.",
             "UDP: one flow, one way, from the visitor's side to the service. The rate rises until "
-            "more than 0.1 percent is lost in each of three trials, and is then searched to within 3 "
-            "percent; what counts is what arrived in the best trial without such loss. Datagrams "
+            "more than 0.1 percent is lost in each of three trials, and is then searched to within "
+            "3 percent; what counts is what arrived in the best trial without such loss. Datagrams "
             "come evenly, one by one (no segmentation offload), at most 64 at once. CPU is for "
-            "each datagram sent, over all trials.",
+            "each datagram sent, over all trials. Where *direct* is not far above a subject, the "
+            "load was the limit.",
             _bullets(self._programs()),
         ]
         if verdicts := self._verdicts():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -106,6 +106,7 @@ class ServerConnection(Service):
         self._requests = 0
         self._beat: IDelayedCall | None = None
         self._beat_sent = 0.0
+        self._thrown_out = False
         self._running: Deferred[None] | None = None
         self.control: Control | None = None
         self.rtt: float | None = None
@@ -189,7 +190,7 @@ class ServerConnection(Service):
         control.send(question)
         try:
             return await answer
-        except RequestError:
+        except (RequestError, CancelledError):
             raise
         except Exception:
             raise RequestError("timeout", "the server did not answer in time") from None
@@ -198,7 +199,7 @@ class ServerConnection(Service):
                 del self._answers[key]
 
     async def _run(self) -> None:
-        failures = 0
+        failures = attempts = 0
         while self.running:
             try:
                 control = await self._login()
@@ -208,6 +209,7 @@ class ServerConnection(Service):
                 if self._first_must_succeed:
                     raise
                 failures += 1
+                attempts += 1
                 self._log.warn("{error}", error=str(error))
                 if not self._auto_reconnect:
                     raise
@@ -222,15 +224,33 @@ class ServerConnection(Service):
                 # A login that is thrown out at once is a failure like any other.
                 stayed = self._reactor.seconds() - signed_in > self._heartbeat_interval
                 failures = 0 if stayed else failures + 1
+                # A server that dies, however often, is no reason to be slow for those in a hurry.
+                attempts = attempts + 1 if self._thrown_out else 0
             most = min(LONGEST_WAIT, self._reconnect_interval * 2 ** min(failures, 16))
-            if any(hurry() for hurry in self.hurries):
-                most = min(most, HURRY * HURRY_GROWTH ** min(failures, 16))
-            wait = self._jitter() * most
-            self._log.info("next attempt in {wait:.1f} s", wait=wait)
-            await deferLater(self._reactor, wait)
+            await self._pause(self._jitter() * most, attempts)
+
+    async def _pause(self, wait: float, attempts: int) -> None:
+        """
+        @param wait: seconds, or fewer as soon as somebody's streams wait: those may find out
+            later than this that the server is gone, or be opened in the meantime.
+        """
+        end = self._reactor.seconds() + wait
+        told = False
+        while (left := end - self._reactor.seconds()) > 0:
+            hurried = any(hurry() for hurry in self.hurries)
+            if hurried:
+                left = min(left, self._jitter() * HURRY * HURRY_GROWTH ** min(attempts, 16))
+            if not told:
+                told = True
+                self._log.info("next attempt in {wait:.1f} s", wait=left)
+            if hurried:
+                await deferLater(self._reactor, left)
+                return
+            await deferLater(self._reactor, min(left, HURRY))
 
     async def _use(self, control: Control) -> None:
         self.control = control
+        self._thrown_out = False
         self._log.info("signed in as {client}", client=control.client_id)
         control.listen(self._received)
         waiting, self._waiting = self._waiting, []
@@ -272,6 +292,7 @@ class ServerConnection(Service):
         if answer is not None:
             answer.errback(RequestError(message.code, printable(message.message)))
         else:
+            self._thrown_out = True  # If it hangs up as well.
             self._log.warn(
                 "the server says {code}: {message}",
                 code=printable(message.code),

@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
@@ -26,9 +26,7 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
-
-if TYPE_CHECKING:
-    from .machinery import Machinery
+from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
 VERDICT_TIMEOUT = 15.0
@@ -66,6 +64,7 @@ class ClientSession:
     @ivar protocol: of the service.
     @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
+    @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar link: what its channels carry, if it is not raw.
     """
 
@@ -84,6 +83,7 @@ class ClientSession:
     protocol: str = "tcp"
     datagram_session: int | None = None
     peer_fingerprint: str = ""
+    compressed: bool = False
     link: Link | None = None
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:

@@ -21,12 +21,13 @@ from twisted.logger import Logger
 
 from .. import __version__
 from ..adminsocket import AdminService
-from ..config import ClientConfig, ServerAddress
+from ..config import ClientConfig, ServerAddress, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
 from ..link.handshake import LinkTLS
 from ..link.identity import Identity
+from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..statedir import StateDir
@@ -56,6 +57,15 @@ def identity_of(state: StateDir) -> Identity:
             f"{state.path / 'identity.pem'} cannot be used: {error}; restore it, or remove it to "
             "become a new identity (clientIds of the old one are then lost)"
         ) from None
+
+
+def check_compression(service: ServiceConfig) -> None:
+    """@raise UserError: if C{service} is to be compressed, and there is no library for it."""
+    if service.compression and not zstd.AVAILABLE:
+        raise UserError(
+            f"[service:{service.id}] compression = {service.compression} needs a library that is "
+            f"not installed: {zstd.INSTALL}, or remove the key"
+        )
 
 
 def connections_to(
@@ -124,9 +134,11 @@ class Client(MultiService):
         """
         @param give_up: called with a sentence when the client cannot go on (only without
             C{auto_reconnect}).
-        @raise UserError: if the state directory cannot be used.
+        @raise UserError: if the state directory cannot be used, or a library is missing.
         """
         super().__init__()
+        for service in config.services:
+            check_compression(service)
         self._config = config
         self._since = time.monotonic()
         self._state = StateDir(config.state_dir)

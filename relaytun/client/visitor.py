@@ -9,12 +9,10 @@ channel of its own (L{rawstream}).
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,14 +25,14 @@ from ..plane.meter import Meter
 from ..wire import messages
 from ..wire.messages import Code, Message
 from ..wire.moods import Mood
-from ..wire.preamble import Role
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, channel_key, given
+from .grant import PeerRefused, session_of
+from .legs import ClientSession
 from .machinery import Machinery
 from .rawstream import carry
 from .signalling import Control
 from .udp_visitor import VisitorDatagrams
-from .visitorlink import PeerRefused, VisitorLink
+from .visitorlink import VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
@@ -152,7 +150,9 @@ class Visitor:
             self._datagrams.use_path(link.path)
 
     def close(self) -> None:
-        """End the streams, and tell the server that the session is not needed any more."""
+        """End the streams, also those to be; tell the server that the session is not needed."""
+        if self._asking is not None:
+            self._asking.cancel()
         link, self.link = self.link, None
         if link is not None:
             link.close()
@@ -169,16 +169,8 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        servers = [server for server in self._servers if server.connection.control is not None]
-        if not servers and len(self._servers) > 1:
-            up = [server.connection.when_connected() for server in self._servers]
-            await DeferredList(up, fireOnOneCallback=True)
-            for waiting in up:
-                waiting.addErrback(lambda failure: failure.trap(CancelledError))
-                waiting.cancel()
-            servers = [server for server in self._servers if server.connection.control is not None]
         refused: RequestError | None = None
-        for server in servers or self._servers:
+        for server in await self._connected():
             try:
                 granted = await server.connection.request_session(self.target, self.service)
             except RequestError as error:
@@ -190,56 +182,32 @@ class Visitor:
         assert refused is not None
         raise refused
 
+    async def _connected(self) -> list[_Server]:
+        """@return: the servers that are there, as soon as there is one."""
+        while True:
+            there = [each for each in self._servers if each.connection.control is not None]
+            if there:
+                return there
+            try:
+                await race([each.connection.when_connected() for each in self._servers])
+            except FailureGroup:  # They do not fail, but are given up.
+                raise CancelledError from None
+
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
-            self._judge(granted)
-            key = channel_key(granted.channel_key)
-        except (UserError, ValueError) as error:
+            if granted.session_id in self.sessions:
+                raise PeerRefused("the server granted a session that there is already")
+            session = session_of(granted, self.connect, self.machinery.known)
+        except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
-            if isinstance(error, ValueError):
-                raise PeerRefused("the server's channel key is malformed") from None
             raise
-        fingerprint = granted.peer_fingerprint
-        self.protocol = granted.service.protocol
+        self.protocol = session.protocol
         self.protocol_known()
-        session = ClientSession(
-            id=granted.session_id,
-            peer=granted.peer_client_id,
-            service=granted.service.id,
-            role=Role.VISITOR,
-            channel_key=key,
-            relay=granted.relay_addr,
-            since=time.time(),
-            mode=granted.mode,
-            protocol=granted.service.protocol,
-            datagram_session=given(granted.datagram_session),
-            peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
-        )
         server.ids.add(session.id)
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
         return session
-
-    def _judge(self, granted: messages.CreateSession) -> None:
-        """@raise PeerRefused: if this is not what the user means to visit."""
-        connect, known = self.connect, self.machinery.known
-        name, service = granted.peer_client_id, granted.service.id
-        if (name, service) != (connect.target, connect.service):
-            raise PeerRefused("the server granted another service than the one asked for")
-        if granted.service.protocol == "udp" and granted.mode != "link":
-            raise PeerRefused("a udp service has to be offered over a link")
-        if granted.mode == "link":
-            if granted.peer_fingerprint is UNSET:
-                raise PeerRefused(f"the server does not tell {name}'s identity")
-            known.check(name, str(granted.peer_fingerprint), connect.peer_fingerprint)
-        elif connect.mode == "link" or connect.peer_fingerprint is not None:
-            raise PeerRefused(
-                f"{name} offers {service} unencrypted (mode = raw), and this client asks for an "
-                "encrypted link"
-            )
-        elif connect.mode != "raw" and known.was_linked(name, service):
-            raise PeerRefused(known.downgraded(name, service))
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
@@ -253,7 +221,7 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._session_in_time)
+            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
             return
         self._link_over(session).open(local)
 
@@ -277,6 +245,16 @@ class Visitor:
     def _session_in_time(self) -> Deferred[ClientSession]:
         return self.session().addTimeout(OUTAGE, self.machinery.reactor)
 
+    def _raw_session(self) -> Deferred[ClientSession]:
+        """Another one for a stream that has begun."""
+
+        def same_mode(session: ClientSession) -> ClientSession:
+            if session.mode != "raw":
+                raise PeerRefused(f"{session.peer} offers {session.service} encrypted now")
+            return session
+
+        return self._session_in_time().addCallback(same_mode)
+
     def _raw_over(self, session: ClientSession) -> None:
         if session.live:
             self._forget_if_over(session)
@@ -295,7 +273,8 @@ class Visitor:
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)
-        self._complain(str(failure.value) or type(failure.value).__name__)
+        if not failure.check(CancelledError):
+            self._complain(str(failure.value) or type(failure.value).__name__)
 
     def _complain(self, why: str) -> None:
         if why != self._complained:

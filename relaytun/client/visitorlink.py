@@ -25,12 +25,16 @@ from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
 from ..link.stream import MAIN, Stream
+from ..plane import zstd
+from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
+from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
 from ..wire.preamble import Role
 from .connection import RequestError
 from .datagrams import DatagramPath, datagram_session
+from .grant import PeerRefused
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 
@@ -53,10 +57,6 @@ _WORDS = {
 }
 #: Of those, what is known better than the last failure to get a channel.
 _CERTAIN = {Reset.UNKNOWN, Reset.LIMIT, Reset.SHUTDOWN}
-
-
-class PeerRefused(UserError):
-    """The provider is not who it should be, or does not offer what it should."""
 
 
 class SessionSource(Protocol):
@@ -110,6 +110,14 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
+        if session.compressed and not zstd.AVAILABLE:
+            self._log.info(
+                "{target} offers {service} compressed, and the library for that is missing: it "
+                "comes uncompressed; {install} changes that",
+                target=session.peer,
+                service=session.service,
+                install=zstd.INSTALL,
+            )
         self.path: DatagramPath | None = None
         if session.protocol == "udp":
             buffer = machinery.datagrams
@@ -125,8 +133,13 @@ class VisitorLink:
     def open(self, local: socket.socket) -> None:
         """A program's connection becomes a stream; C{local} is taken over."""
         machinery = self._machinery
-        stream = self.link.open_stream()
-        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        end: SocketEnd | CompressedEnd
+        if self.session.compressed and zstd.AVAILABLE:
+            stream = self.link.open_stream(frames.ZSTD)
+            end = CompressedEnd(machinery.reactor, local, stream, machinery.memory)
+        else:
+            stream = self.link.open_stream()
+            end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_now()
         if not (self.link.connected or self._patience.active()):

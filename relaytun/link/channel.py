@@ -11,7 +11,9 @@ whatever way, because no end of a channel is ever the end of a stream.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from collections import deque
 
 from OpenSSL import SSL
@@ -32,6 +34,9 @@ HANDSHAKE_TIMEOUT = 10.0
 #: Seconds between two PINGs, and of silence after which the channel is lost.
 PING_INTERVAL = 5.0
 DEAD_AFTER = 15.0
+#: Bytes after which a fresh one, with fresh keys, should take its place: a tenth of what AES-GCM is
+#: good for (RFC 8446, section 5.5: 2^24.5 records of 16 KiB).
+WORN = 32 * 1024**3
 #: Bytes that may wait to be written before streams have to wait.
 ENOUGH = 256 * 1024
 #: Bytes that may wait in any case: more than everybody's acks and resets at once.
@@ -76,6 +81,7 @@ class Channel:
         self._queued = 0
         self._cipher = memoryview(b"")
         self._blocked = False
+        self._moved = 0
         self._flush: IDelayedCall | None = None
         self._heard = reactor.seconds()
         self._pinged = 0.0
@@ -133,6 +139,7 @@ class Channel:
                         tls.send(frame)
                         size += len(frame)
                     self._queued -= size
+                    self._moved += size
                     # Each record of 16 KiB grows by 22 bytes; what is left is read next time.
                     self._cipher = memoryview(tls.bio_read(size + size // 512 + 1024))
                 self._cipher = self._cipher[self._sock.send(self._cipher) :]
@@ -142,6 +149,16 @@ class Channel:
             self._block()
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
+
+    def close_with(self, frame: bytes) -> None:
+        """Say this last word, as well as that can be done, and close."""
+        self.send(frame)
+        self.flush()
+        if self.open:
+            # Its sockets are made to break when they are closed: not this time.
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+            self.close()
 
     def close(self) -> None:
         """Give it up; its owner knows."""
@@ -183,6 +200,7 @@ class Channel:
             self._lose("the other side closed the channel")
             return
         self._heard = self._reactor.seconds()
+        self._moved += size
         self.tls.bio_write(_CIPHER[:size])
         if self._shaking:
             self._shake()
@@ -286,6 +304,9 @@ class Channel:
         if now - self._heard >= DEAD_AFTER:
             self._lose(f"nothing came for {DEAD_AFTER:.0f} s")
             return
+        if self._moved >= WORN and self.owner is not None:
+            self._moved = 0
+            self.owner.worn(self)
         self._pinged = now
         self.send(frames.header(Kind.PING))
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)

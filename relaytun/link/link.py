@@ -184,11 +184,7 @@ class Link:
         elif kind == Kind.OPEN:
             self._opened(channel, number, frame.flags)
         elif kind == Kind.FIN:
-            stream = self.streams.get(number)
-            if stream is not None:
-                stream.fin(frame.value)
-            else:
-                channel.send(frames.header(Kind.RST, number, Reset.OVER))
+            self._finished(channel, number, frame.value)
         elif kind == Kind.RST:
             self._reset(channel, number, _cause(frame.value))
         elif kind == Kind.DATAGRAM:
@@ -210,6 +206,11 @@ class Link:
             stream.queued = False
             stream.go()
 
+    def worn(self, channel: Channel) -> None:
+        """A channel should be replaced; the visitor sees to that."""
+        if self.channels[channel.slot] is channel:
+            self._keeper.wants_channel(self, channel.slot)
+
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
         self._log.info(
@@ -221,7 +222,8 @@ class Link:
         self.channels.arriving.discard(channel)
         if self.channels[channel.slot] is channel:
             self._detach(channel)
-        self._keeper.wants_channel(self, channel.slot)
+        if not self.channels.expects(channel.slot):
+            self._keeper.wants_channel(self, channel.slot)
 
     # For its streams.
 
@@ -371,6 +373,19 @@ class Link:
             return
         stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
+        self._acks.add(stream, False)  # It need not be told again.
+
+    def _finished(self, channel: Channel, number: int, offset: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            channel.send(frames.header(Kind.RST, number, Reset.OVER))
+            return
+        stream.fin(offset)
+        if number in self.streams:
+            # It may be forgotten then: if this is lost, so is the channel that the end came by,
+            # and the end comes again.
+            channel.send(frames.ack(number, *stream.told()))
+            stream.fin_told()
 
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
         if not number:
@@ -401,7 +416,6 @@ class Link:
         for stream in self._acks.take():
             if stream.id in self.streams:
                 channel.send(frames.ack(stream.id, *stream.told()))
-                stream.over_if_told()
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
@@ -430,9 +444,7 @@ class Link:
 
 def refuse(channel: Channel, cause: Reset) -> None:
     """Say on C{channel} that it, or its link, is not to be, and close it."""
-    channel.send(frames.header(Kind.RST, 0, cause))
-    channel.flush()
-    channel.close()
+    channel.close_with(frames.header(Kind.RST, 0, cause))
 
 
 def _cause(value: int) -> Reset:

@@ -74,7 +74,7 @@ class Keeper(Protocol):
     """Whom a link tells."""
 
     def wants_channel(self, link: Link, slot: int) -> None:
-        """A channel is missing, or lost."""
+        """A channel is missing, or lost, or one that is there should be replaced."""
 
     def opened(self, link: Link, stream: Stream) -> None:
         """The visitor opened a stream: attach the service."""
@@ -94,6 +94,9 @@ class Owner(Protocol):
 
     def drained(self, channel: Channel) -> None:
         """It has room again."""
+
+    def worn(self, channel: Channel) -> None:
+        """Its keys have served for long enough."""
 
     def lost(self, channel: Channel, why: str) -> None:
         """It is over; called once, unless it was closed by us."""

@@ -60,6 +60,11 @@ class Slots:
         """The channel of C{slot} carries no more."""
         self._channels[slot] = None
 
+    def expects(self, slot: int) -> bool:
+        """Whether C{slot} has a channel, or is about to."""
+        coming = any(channel.slot == slot for channel in self.arriving)
+        return coming or self._channels[slot] is not None
+
     def overtaken(self, channel: Channel) -> list[Channel]:
         """@return: those that were to have C{channel}'s slot before it; they arrive no more."""
         older = [

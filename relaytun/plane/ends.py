@@ -20,7 +20,7 @@ from ..wire.frames import HEADER_SIZE, Reset
 from .accept import close_in_order, reset
 
 #: Full chunks that are read before the reactor turns to others.
-_AT_ONCE = 2
+_AT_ONCE = 1
 
 
 class Memory(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -103,6 +103,19 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(0.5)
         self.assertEqual(self.attempts, [0, 0.5])
 
+    def test_hurry(self) -> None:
+        """As soon as streams wait, the next attempt does: a long wait that runs is cut short."""
+        self.logins = [LoginError("no") for _ in range(9)]
+        connection = self.connection(reconnect_interval=30.0)
+        waiting: list[bool] = []
+        connection.hurries.append(lambda: bool(waiting))
+        connection.startService()
+        self.clock.pump([0.125] * 8)
+        self.assertEqual(self.attempts, [0])
+        waiting.append(True)
+        self.clock.pump([0.125] * 8)
+        self.assertGreater(len(self.attempts), 2)
+
     def test_refused_at_once(self) -> None:
         """A login that is thrown out at once counts as a failure: no spin."""
         first, second = FakeControl(), FakeControl()
@@ -168,11 +181,25 @@ class ConnectionTests(SynchronousTestCase):
         connection.hurries.append(lambda: True)
         connection.startService()
         for _ in range(9):
-            assert connection.control is not None
-            connection.control.abort()
+            control: Any = connection.control
+            control.receive(messages.Error(code="id_in_use", message="somebody else is you"))
+            control.lose()
             (call,) = self.clock.getDelayedCalls()
             self.clock.advance(call.getTime() - self.clock.seconds())
         self.assertAlmostEqual(self.waits()[-1], HURRY * HURRY_GROWTH**9)
+
+    def test_hurry_after_kills(self) -> None:
+        """A server that is killed again and again is looked for as soon each time."""
+        self.logins = [FakeControl() for _ in range(10)]
+        connection = self.connection()
+        connection.hurries.append(lambda: True)
+        connection.startService()
+        for _ in range(9):
+            control: Any = connection.control
+            control.lose()
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.advance(call.getTime() - self.clock.seconds())
+        self.assertAlmostEqual(self.waits()[-1], HURRY)
 
     def test_persist(self) -> None:
         """A server that is not essential any more is tried again, though the first try failed."""
@@ -312,6 +339,15 @@ class ConnectionTests(SynchronousTestCase):
         asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
         control.lose()
         self.failureResultOf(asked, RequestError)
+
+    def test_request_given_up(self) -> None:
+        """Who gives a request up gets no other error; a late answer is given back."""
+        connection, control = self.up()
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        control.receive(created("x", "1"))
+        self.assertEqual(control.sent[-1], messages.CloseSession(session_id="x" * 32))
 
     def test_request_waits(self) -> None:
         """A request made during an outage is sent when it is over."""

@@ -248,6 +248,40 @@ class VisitorLinkTests(LinkTestCase):
         await self.channel()
         await self.works(program, served)
 
+    async def test_program_of_an_outage(self) -> None:
+        """
+        A program that comes while there is no channel waits as long; older streams wait longer,
+        also those in which only the service has spoken.
+        """
+        self.patch(module, "FIRST_CHANNEL", 0.05)
+        program = self.program()
+        await self.grant()
+        leg = await self.channel()
+        served = await self.accept(self.service)
+        served.send(b"220")
+        self.assertEqual(await self.receive(program, 3), b"220")
+        await self.connected()
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not self.visitor.link.link.connected)
+        await self.is_reset(self.program())
+        await self.channel()
+        await self.works(program, served)
+        self.assertRaises(BlockingIOError, self.service.accept)
+
+    async def test_program_of_a_short_outage(self) -> None:
+        """If there is a channel in time, its stream is carried, and nobody resets it later."""
+        self.patch(module, "FIRST_CHANNEL", 0.05)
+        _, _, leg = await self.running()
+        await self.connected()
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not self.visitor.link.link.connected)
+        self.patch(module, "FIRST_CHANNEL", 5)
+        late = self.program()
+        await self.channel()
+        late.send(b"y")
+        await self.works(late, await self.served(b"y"))
+        self.assertFalse(self.visitor.link._patience.active())
+
     async def test_provider_died(self) -> None:
         """A link that the provider's new process does not know is over; the next is another."""
         program, _, leg = await self.running()

@@ -250,9 +250,9 @@ class ProcessTestCase(SynchronousTestCase):
         )
         return path
 
-    def start_client(self, client_id: str, sections: str, client: str = "") -> Process:
-        """A relaytun client; returns when it is signed in."""
-        process = self.start(
+    def launch_client(self, client_id: str, sections: str, client: str = "") -> Process:
+        """A relaytun client; does not wait for it."""
+        return self.start(
             client_id,
             *TWISTD,
             "-n",
@@ -260,6 +260,10 @@ class ProcessTestCase(SynchronousTestCase):
             "relaytun-client",
             f"--config={self.config(client_id, sections, client)}",
         )
+
+    def start_client(self, client_id: str, sections: str, client: str = "") -> Process:
+        """A relaytun client; returns when it is signed in."""
+        process = self.launch_client(client_id, sections, client)
         process.wait_for("signed in as")
         return process
 

@@ -45,8 +45,8 @@ CODES = {
 }
 
 
-class _Keeper(ProcessTestCase):
-    """Starts a server that outlives the test that needed it first."""
+class Keeper(ProcessTestCase):
+    """Starts processes that outlive the test that needed them first."""
 
     def __init__(self) -> None:
         super().__init__("setUp")
@@ -65,7 +65,7 @@ class SharedServerTestCase(ProcessTestCase):
     """
 
     settings = ""
-    _running: ClassVar[tuple[type, _Keeper, Process] | None] = None
+    _running: ClassVar[tuple[type, Keeper, Process] | None] = None
 
     def setUp(self) -> None:
         super().setUp()
@@ -73,7 +73,7 @@ class SharedServerTestCase(ProcessTestCase):
         if running is None or running[0] is not type(self):
             if running is not None:
                 running[1].kept.close()
-            keeper = _Keeper()
+            keeper = Keeper()
             atexit.register(keeper.kept.close)
             running = type(self), keeper, keeper.start_server(config=self.settings)
             SharedServerTestCase._running = running

@@ -66,25 +66,31 @@ class Owner:
     @ivar frames: what came.
     @ivar whys: of the losses.
     @ivar drains: how often there was room again.
+    @ivar worn_out: how often it was said to be worn.
     """
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.whys: list[str] = []
         self.drains = 0
+        self.worn_out = 0
         self.hear: Callable[[Frame], None] = lambda frame: None
 
     def received(self, channel: Channel, frame: Frame) -> None:
-        """See L{relaytun.link.channel.Owner}."""
+        """See L{relaytun.link.parties.Owner}."""
         self.frames.append(frame._replace(payload=bytes(frame.payload)))
         self.hear(frame)
 
     def drained(self, channel: Channel) -> None:
-        """See L{relaytun.link.channel.Owner}."""
+        """See L{relaytun.link.parties.Owner}."""
         self.drains += 1
 
+    def worn(self, channel: Channel) -> None:
+        """See L{relaytun.link.parties.Owner}."""
+        self.worn_out += 1
+
     def lost(self, channel: Channel, why: str) -> None:
-        """See L{relaytun.link.channel.Owner}."""
+        """See L{relaytun.link.parties.Owner}."""
         self.whys.append(why)
 
     @property

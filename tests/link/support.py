@@ -77,6 +77,12 @@ class FakeChannel:
         """See L{Channel}."""
         return any(one is frame for one in self.queue)
 
+    def close_with(self, frame: bytes) -> None:
+        """See L{relaytun.link.channel.Channel}."""
+        self.send(frame)
+        self.flush()
+        self.close()
+
     def close(self) -> None:
         """See L{Channel}."""
         self.open = self.ready = False
@@ -247,22 +253,22 @@ class Keeper:
         self.serve: Callable[[Stream], Program | None] = lambda stream: Program(stream, memory)
 
     def wants_channel(self, link: Link, slot: int) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.wanted.append(slot)
 
     def opened(self, link: Link, stream: Stream) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.opened_streams.append(stream)
         program = self.serve(stream)
         if program is not None:
             self.programs[stream.id] = program
 
     def ended(self, link: Link, cause: Reset) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.causes.append(cause)
 
     def secured(self, link: Link, channel: object) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.proven.append(channel)
 
     def datagram(self, flow: int, payload: memoryview) -> None:

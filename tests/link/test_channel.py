@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from typing import Any
+from unittest import mock
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError
@@ -13,7 +14,8 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.link.channel import DEAD_AFTER, ENOUGH, HANDSHAKE_TIMEOUT
+from relaytun.link import channel
+from relaytun.link.channel import DEAD_AFTER, ENOUGH, HANDSHAKE_TIMEOUT, PING_INTERVAL
 from relaytun.link.handshake import HandshakeError
 from relaytun.link.link import refuse
 from relaytun.wire import frames
@@ -155,6 +157,17 @@ class CarryingTests(ChannelCase):
         self.assertEqual([frame.stream for frame in self.far.frames], [1])
         self.assertEqual(self.far.whys, ["no frame of a link"])
         self.assertEqual(len(self.near.whys), 1)
+
+    def test_worn(self) -> None:
+        """A channel that has moved so much is said to be worn, with its next PING."""
+        with mock.patch.object(channel, "WORN", 50_000):
+            self.say_much()
+            self.ends.settle()
+            self.assertEqual((self.near.worn_out, self.far.worn_out), (0, 0))
+            self.loop.advance(PING_INTERVAL)
+            self.ends.settle()
+            self.loop.advance(PING_INTERVAL)
+        self.assertEqual((self.near.worn_out, self.far.worn_out), (1, 1))
 
     def test_refusal_arrives(self) -> None:
         """A refusal is heard before the channel ends."""
@@ -312,8 +325,8 @@ class TimeTests(ChannelCase):
         self.loop.advance(HANDSHAKE_TIMEOUT - 0.1)
         self.assertEqual(ends.secured, {})
         self.loop.advance(0.1)
-        for channel in (ends.visitor, ends.provider):
-            failure = ends.secured[channel]
+        for end in (ends.visitor, ends.provider):
+            failure = ends.secured[end]
             assert isinstance(failure, Failure)
             self.assertTrue(failure.check(HandshakeError))
 

@@ -38,6 +38,7 @@ SMALLER = {
     "relaytun.link.stream.PAYLOAD": 1000,
     "relaytun.link.stream.TRICKLE": 100,
     "relaytun.link.memory.SMALL": 300,
+    "relaytun.link.stream.SMALL": 300,
     "relaytun.link.memory.CHUNK": 1024,
 }
 CAP = 20_000

@@ -16,9 +16,13 @@ from pathlib import Path
 
 import twisted
 
+from .links import FairBesideBulk, LinkSurvivesKills, ServerAway, SilentServer
 from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 
-FORMS: list[type[Soak]] = [Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack]
+FORMS: list[type[Soak]] = [
+    *(Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack),
+    *(LinkSurvivesKills, ServerAway, SilentServer, FairBesideBulk),
+]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
 Soak results

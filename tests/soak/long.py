@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from twisted.logger import globalLogBeginner
+
 from relaytun.adminsocket import ask
 
 from ..integration.churn import open_and_close
@@ -149,6 +151,8 @@ class FrameFuzz(Soak):
 
     def test_bounded_and_typed(self) -> None:
         """Whatever frames come for ten minutes, nothing breaks and nothing grows."""
+        # Until somebody wants it, Twisted keeps what is logged, and all that it is about.
+        globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
         seed = random.randrange(2**32)
         self.note("seed", f"{seed}")
         run_for(self.SECONDS / 60, seed)

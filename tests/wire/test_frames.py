@@ -234,6 +234,7 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(list(Kind), list(range(1, 12)))
         self.assertEqual(
             " ".join(cause.name for cause in sorted(Reset)),
-            "OVER PROGRAM SERVICE PROTOCOL TIMEOUT SHUTDOWN UNKNOWN LIMIT STALE FORBIDDEN",
+            "OVER PROGRAM SERVICE PROTOCOL TIMEOUT SHUTDOWN UNKNOWN LIMIT STALE FORBIDDEN "
+            "COMPRESSION",
         )
-        self.assertEqual(list(Reset), list(range(10)))
+        self.assertEqual(list(Reset), list(range(11)))
