@@ -107,7 +107,7 @@ class UdpSources(UdpTestCase, Soak):
         begin = time.perf_counter()
         for first in range(0, self.COUNT, self.AT_ONCE):
             for number in range(first, first + self.AT_ONCE):
-                with udp_socket(f"127.1.{number // 250}.{number % 250 + 1}") as source:
+                with udp_socket(address(number)) as source:
                     source.sendto(b"%d" % number, ("127.0.0.1", self.port))
             lost += not player.answered(b"%d" % first, 5)
             most = max(most, self.session("provider")["streams"])
@@ -118,9 +118,9 @@ class UdpSources(UdpTestCase, Soak):
         self.assertLessEqual(most, MOST_FLOWS)
         self.assertLessEqual(self.session("visitor")["streams"], MOST_FLOWS)
         self.assertEqual(lost, 0)
-        # Most of them reached the service: the rest the kernel dropped at a full buffer.
-        self.note("of them heard by the service", f"{len(echo.heard) - 1:,}")
-        self.assertGreater(len(echo.heard), 0.9 * self.COUNT)
+        heard = echo.heard.total() - 1 - self.COUNT // self.AT_ONCE
+        self.note("datagrams of theirs that reached the service", f"{heard:,}")
+        self.assertEqual(heard, self.COUNT)
         for name, daemon in self.daemons.items():
             held = daemon.sockets() - sockets[name]
             growth = (daemon.memory() - memory[name]) / _MIB
@@ -136,6 +136,11 @@ class UdpSources(UdpTestCase, Soak):
             lambda: f"{self.session('provider')} and {self.daemons['provider'].sockets()} sockets",
             patience=120,
         )
+
+
+def address(number: int) -> str:
+    """One of very many of this machine."""
+    return f"127.{number // 62500 + 1}.{number // 250 % 250}.{number % 250 + 1}"
 
 
 class UdpFuzz(UdpTestCase, Soak):
