@@ -7,7 +7,7 @@ from collections import Counter
 
 from .command import CommandTestCase
 from .processes import RELAYTUN, eventually
-from .udp import UdpTestCase
+from .udp import EchoService, UdpTestCase
 
 PLAYERS = 40
 ROUNDS = 100
@@ -61,12 +61,11 @@ class Game(UdpTestCase):
         self.assertGreaterEqual(counts["byLink"], 2)
         self.assertEqual(counts["dropped"], 0)
 
-    def test_first_datagram(self) -> None:
-        """The first datagram that a program sends is answered, whichever way it takes."""
-        self.assertEqual(self.sender().ask(b"hello"), b"hello")
-
     def test_service_away(self) -> None:
-        """Without a service nothing comes back and the provider says so; then it goes on."""
+        """
+        The very first datagram is answered, whichever way it takes.  Without a service nothing
+        comes back, and the provider says so.
+        """
         port = self.echo.port
         player = self.sender()
         self.assertEqual(player.ask(b"hello"), b"hello")
@@ -76,6 +75,38 @@ class Game(UdpTestCase):
         self.daemons["provider"].wait_for(
             rf"the udp service does not answer at 127\.0\.0\.1:{port}: connection refused"
         )
+
+
+class Elsewhere(UdpTestCase):
+    """Other orders and addresses."""
+
+    def test_visitor_first(self) -> None:
+        """A visitor that is there first opens its UDP port when it hears what the service is."""
+        echo = self.echo_service()
+        self.run_server()
+        visitor = self.start_client(
+            "visitor", "[connect:it]\ntarget = provider\nservice = game\nlocal_port = 0\n"
+        )
+        visitor.wait_for("waiting for provider/game")
+        self.run_provider(echo.port)
+        port = int(visitor.wait_for(r"udp 127\.0\.0\.1:(\d+) leads to provider/game")[1])
+        self.assertEqual(self.sender(port).ask(b"hello"), b"hello")
+
+    def test_ipv6(self) -> None:
+        """Senders and the service may be at IPv6 addresses."""
+        echo = EchoService("::1")
+        self.addCleanup(echo.close)
+        self.run_server()
+        self.run_provider(echo.port, host="::1")
+        visitor = self.start_client(
+            "visitor",
+            "[connect:it]\ntarget = provider\nservice = game\nlocal_host = ::1\nlocal_port = 0\n",
+        )
+        port = int(visitor.wait_for(r"udp \S*:(\d+) leads to provider/game")[1])
+        players = [self.sender(port, "::1") for _ in range(3)]
+        for number, player in enumerate(players):
+            self.assertEqual(player.ask(b"%d" % number), b"%d" % number)
+        self.assertEqual(len(echo.heard), 3)
 
 
 class Connect(CommandTestCase, UdpTestCase):

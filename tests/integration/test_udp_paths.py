@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from .processes import eventually
-from .udp import UdpTestCase, is_bind
-
-#: Seconds in which datagrams take the link when UDP passes no more, and UDP when it does again:
-#: what the probes promise (about 6), and as much for a busy machine.
-SOON = 12.0
+from .udp import UdpTestCase
 
 
 class Blocked(UdpTestCase):
@@ -68,12 +64,6 @@ class Blocked(UdpTestCase):
             lambda: f"they take {self.paths()}",
         )
 
-    def test_relay_alone_blocked(self) -> None:
-        """Where no bind packet passes, nothing that was sent to the relay was answered by it."""
-        self.router.passes = lambda packet: not is_bind(packet)
-        self.assertEqual(self.player.ask(b"hello"), b"hello")
-        self.assertEqual(self.paths(), {"link"})
-
 
 class Killed(UdpTestCase):
     """SIGKILL to one of the processes."""
@@ -83,7 +73,7 @@ class Killed(UdpTestCase):
         self.echo = self.echo_service()
         self.run_server()
         # A visitor that dies takes its link along: the provider waits this long for another one.
-        self.run_provider(self.echo.port, client="resume_timeout = 5s")
+        self.run_provider(self.echo.port, client="resume_timeout = 2s")
         self.run_visitor()
         self.player = self.sender()
         self.wait_for_path("udp")

@@ -23,7 +23,8 @@ AGAIN = 0.2
 
 def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A bound one, with a deadline."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
     sock.bind((host, port))
     sock.settimeout(PATIENCE)
@@ -34,7 +35,7 @@ class Sender:
     """A program that asks and is answered; each is a flow."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.socket = udp_socket()
+        self.socket = udp_socket(host)
         self.socket.connect((host, port))
 
     def close(self) -> None:
@@ -75,9 +76,9 @@ class EchoService:
     @ivar heard: how many datagrams came, by who sent them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.heard: Counter[Any] = Counter()
-        self._socket = udp_socket()
+        self._socket = udp_socket(host)
         self._socket.settimeout(None)
         self._over = False
         self.port = int(self._socket.getsockname()[1])
@@ -85,9 +86,12 @@ class EchoService:
         self._thread.start()
 
     def close(self) -> None:
+        if self._over:
+            return
         self._over = True
-        with udp_socket() as last:
-            last.sendto(b"", ("127.0.0.1", self.port))
+        host = self._socket.getsockname()[0]
+        with udp_socket(host) as last:
+            last.sendto(b"", (host, self.port))
         self._thread.join(PATIENCE)
         self._socket.close()
 
@@ -219,16 +223,19 @@ class UdpTestCase(ProcessTestCase):
         self.daemons["server"] = server
         return server
 
-    def run_provider(self, port: int, more: str = "", client: str = "") -> Process:
+    def run_provider(
+        self, port: int, more: str = "", client: str = "", host: str = "127.0.0.1"
+    ) -> Process:
         """
         Client C{provider}, which offers C{game} at a local UDP port.
 
         @param more: further sections.
         @param client: further lines for the [client] section.
+        @param host: where the service is.
         """
         provider = self.start_client(
             "provider",
-            f"[service:game]\nprotocol = udp\nlocal_host = 127.0.0.1\nlocal_port = {port}\n{more}",
+            f"[service:game]\nprotocol = udp\nlocal_host = {host}\nlocal_port = {port}\n{more}",
             client,
         )
         self.daemons["provider"] = provider
