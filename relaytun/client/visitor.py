@@ -169,16 +169,15 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        refused: RequestError | None = None
+        refused: UserError | None = None
         for server in await self._connected():
             try:
                 granted = await server.connection.request_session(self.target, self.service)
-            except RequestError as error:
-                refused = error
-                if error.code not in {*ABSENT, Code.TIMEOUT}:
-                    raise
-            else:
                 return self._granted(server, granted)
+            except UserError as error:
+                # Another server may know better; if none does, what is worth saying most is said.
+                if refused is None or _is_absence(refused):
+                    refused = error
         assert refused is not None
         raise refused
 
@@ -296,6 +295,10 @@ class Visitor:
                 server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+
+
+def _is_absence(error: UserError) -> bool:
+    return isinstance(error, RequestError) and error.code in {*ABSENT, Code.TIMEOUT}
 
 
 class _Server:
