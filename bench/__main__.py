@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .measures import MEASURES, Settings, run_once
+from .measures import MEASURES, Settings, applies, run_once
 from .processes import RunFailed
 from .report import Report, Samples
 from .subjects import SUBJECTS, Subject
@@ -42,9 +42,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--subjects", type=_names(names), help=f"of {','.join(names)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gib", type=float, default=1.0, help="size of one transfer")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each connections run")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run that is timed")
     parser.add_argument("--round-trips", type=int, default=20_000)
     parser.add_argument("--streams", type=int, default=5000, help="idle streams")
+    parser.add_argument("--width", type=int, default=200, help="streams of the measure streams")
     parser.add_argument(
         "--output",
         type=Path,
@@ -68,7 +69,7 @@ def _raise_file_limit(streams: int) -> None:
 
 def _available(wanted: Sequence[str] | None) -> tuple[list[Subject], dict[str, str], list[str]]:
     """The subjects to run, their versions, and a line for each that is missing."""
-    chosen = [s for s in SUBJECTS if (s.name in wanted if wanted else not s.extra)]
+    chosen = [s for s in SUBJECTS if not wanted or s.name in wanted]
     versions = {subject.name: subject.version() for subject in chosen}
     present = [subject for subject in chosen if versions[subject.name] is not None]
     missing = [f"{s.name}: not installed" for s in chosen if versions[s.name] is None]
@@ -87,6 +88,8 @@ def _run(
     for number in range(rounds):
         for measure in measures:
             for subject in subjects if number % 2 == 0 else reversed(subjects):
+                if not applies(subject, measure):
+                    continue
                 label = f"round {number + 1}/{rounds} {measure} {subject.name}"
                 try:
                     row = run_once(subject, measure, settings)
@@ -113,7 +116,9 @@ def main() -> int:
     subjects, versions, failures = _available(options.subjects)
     for line in failures:
         _say(f"SKIPPED {line}")
-    settings = Settings(options.gib, options.seconds, options.round_trips, options.streams)
+    settings = Settings(
+        options.gib, options.seconds, options.round_trips, options.streams, options.width
+    )
     missing = len(failures)
     try:
         samples = _run(subjects, measures, options.rounds, settings, failures)

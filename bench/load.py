@@ -23,6 +23,7 @@ from collections.abc import Callable
 _BLOCK = memoryview(bytes(256 << 10))
 _STALL_SECONDS = 20.0
 _MOST_ERRORS = 200
+_WARM_UP_SECONDS = 1.0
 
 Result = dict[str, float]
 
@@ -133,31 +134,93 @@ def throughput(options: argparse.Namespace) -> Result:
     return finish({"seconds": time.perf_counter() - began}, [stream])
 
 
+def streams(options: argparse.Namespace) -> Result:
+    """MB that arrive over `options.width` streams at once in `options.seconds`.
+
+    What counts is what the sinks have, asked for on a connection of its own to the service: what
+    was sent may still lie in a buffer on the way.  `least` is the share of the slowest stream in
+    what the average one carries.
+    """
+    held = [connect(options.port) for _ in range(options.width)]
+    epoll = select.epoll()
+    for stream in held:
+        stream.send(b"M")
+        stream.setblocking(False)
+        epoll.register(stream.fileno(), select.EPOLLOUT)
+    by_descriptor = {stream.fileno(): stream for stream in held}
+
+    def pump(seconds: float) -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            for descriptor, _ in epoll.poll(0.1):
+                by_descriptor[descriptor].send(_BLOCK)
+
+    until = time.perf_counter() + _STALL_SECONDS
+    while (there := len(sunk(options.service))) != len(held):
+        if time.perf_counter() > until:
+            sys.exit(f"only {there} of {len(held)} streams reached the service")
+        time.sleep(0.05)
+    pump(_WARM_UP_SECONDS)
+    handshake("ready")
+    began, before = time.perf_counter(), sunk(options.service)
+    pump(options.seconds)
+    after, ended = sunk(options.service), time.perf_counter()
+    each = [new - old for new, old in zip(after, before, strict=True)]
+    least = min(each) * len(each) / max(1, sum(each))
+    return finish({"bytes": sum(each), "seconds": ended - began, "least": least}, held)
+
+
+def sunk(service: int) -> list[int]:
+    """What each sink of the service has received so far, in bytes."""
+    with connect(service) as stream:
+        stream.send(b"R")
+        with stream.makefile("rb") as answer:
+            data = answer.read()
+    return list(struct.unpack(f">{len(data) // 8}Q", data))
+
+
+def bulk(options: argparse.Namespace) -> Result:
+    """One stream that is kept full until this process is killed."""
+    stream = connect(options.port)
+    stream.send(b"B")
+    handshake("ready")
+    while True:
+        stream.send(_BLOCK)
+
+
 def rtt(options: argparse.Namespace) -> Result:
-    """Microseconds for one byte there and back."""
+    """Microseconds for one byte there and back: `options.count` times, `options.most` seconds."""
     stream = connect(options.port)
     stream.send(b"P")
-    send, receive, clock = stream.send, stream.recv, time.perf_counter_ns
-    for _ in range(1000):
-        send(b"x")
-        receive(1)
-    times = array("q", bytes(8 * options.count))
+    ping_pong(stream, 1000, options.most / 4)
     handshake("ready")
-    for index in range(options.count):
+    times = ping_pong(stream, options.count, options.most)
+    ordered = sorted(times)
+    return finish(
+        {
+            "p50": ordered[len(ordered) // 2] / 1000,
+            "p99": ordered[len(ordered) * 99 // 100] / 1000,
+            "mean": sum(ordered) / len(ordered) / 1000,
+            "count": len(ordered),
+        },
+        [stream],
+    )
+
+
+def ping_pong(stream: socket.socket, count: int, seconds: float) -> list[int]:
+    """Nanoseconds of each round trip, `count` of them unless `seconds` are over before."""
+    send, receive, clock = stream.send, stream.recv, time.perf_counter_ns
+    times = array("q", bytes(8 * count))
+    until = clock() + seconds * 1e9
+    for index in range(count):
         began = clock()
+        if began > until:
+            return list(times[:index])
         send(b"x")
         if not receive(1):
             sys.exit("the stream ended")
         times[index] = clock() - began
-    ordered = sorted(times)
-    return finish(
-        {
-            "p50": ordered[options.count // 2] / 1000,
-            "p99": ordered[options.count * 99 // 100] / 1000,
-            "mean": sum(ordered) / options.count / 1000,
-        },
-        [stream],
-    )
+    return list(times)
 
 
 def sequential(options: argparse.Namespace) -> Result:
@@ -228,7 +291,7 @@ def finish(result: Result, held: list[socket.socket]) -> Result:
     return result
 
 
-MODES = {run.__name__: run for run in (throughput, rtt, sequential, parallel, idle)}
+MODES = {run.__name__: run for run in (throughput, streams, bulk, rtt, sequential, parallel, idle)}
 
 
 def main() -> None:
@@ -236,9 +299,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--service", type=int, help="the service's own port")
     parser.add_argument("--bytes", type=int, default=1 << 30)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--most", type=float, default=20.0, help="seconds of round trips")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--core", type=int, help="the core to stay on")
     options = parser.parse_args()

@@ -24,6 +24,7 @@ from . import proc
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
+_SHOWN_LENGTH = 200
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin:/usr/sbin:/sbin"])
 
 
@@ -44,9 +45,18 @@ def require(program: str) -> str:
     return path
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that the kernel had free a moment ago."""
-    with socket.socket() as probe:
+def neighbour(program: str, other: str) -> str:
+    """The path of `other` in the folder where `program` really is."""
+    path = Path(require(program)).resolve().with_name(other)
+    if not path.exists():
+        raise RunFailed(f"there is no {other} beside {program}")
+    return str(path)
+
+
+def free_port(protocol: str = "tcp") -> int:
+    """A port of 127.0.0.1, ``tcp`` or ``udp``, that the kernel had free a moment ago."""
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(type=kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
@@ -185,9 +195,10 @@ class Processes:
 
     def _show_logs(self) -> None:
         for log in sorted(self.folder.glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()
+            lines = filter(str.strip, log.read_text(errors="replace").splitlines())
             for line in [line for line in lines if "://" not in line][-8:]:  # no invites
-                print(f"    {log.stem}: {line}", file=sys.stderr)
+                shown = "".join(filter(str.isprintable, line[:_SHOWN_LENGTH]))
+                print(f"    {log.stem}: {shown}", file=sys.stderr)
 
 
 class Script:
@@ -221,11 +232,14 @@ class Script:
         """Its process id."""
         return self._process.pid
 
-    def tell(self) -> None:
-        """Let it go on."""
+    def tell(self, line: str = "") -> None:
+        """Let it go on, with what `line` says."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise RunFailed(f"{self._name} gave up") from None
 
     def hear(self, seconds: float) -> str:
         """Its next line; RunFailed when there is none within `seconds`."""

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import forwarders, tunnels
-from .processes import Processes, find
+from . import forwarders, frp, rathole, tunnels
+from .processes import Processes, RunFailed, find, neighbour
+
+Start = Callable[[Processes, int], int]
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,15 @@ class Subject:
 
     `hops` counts the processes that a byte passes; `about` is for the reader of the table;
     `start` takes the run and the service's port and returns the port to load; `version` is None
-    when the program is missing.
+    when the program is missing; `start_udp` does what `start` does for a service that speaks UDP.
     """
 
     name: str
     hops: int
     about: str
-    start: Callable[[Processes, int], int]
+    start: Start
     version: Callable[[], str | None]
-    extra: bool = False
+    start_udp: Start | None = None
 
 
 def _tool(program: str, flag: str, pattern: str, *also: str) -> Callable[[], str | None]:
@@ -68,11 +70,47 @@ def _relaytun() -> str | None:
     return f"{version} ({commit})" if commit else version
 
 
+def _rathole(feature: str) -> Callable[[], str | None]:
+    """The version of a rathole that was built with `feature`, or None."""
+
+    def version() -> str | None:
+        path = find("rathole")
+        if path is None:
+            return None
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if re.search(rf"Features:.*\b{feature}\b", done.stdout) is None:
+            return None
+        match = re.search(r"Build Version:\s*(\S+)", done.stdout)
+        return f"rathole {match.group(1) if match else '?'}"
+
+    return version
+
+
+def _fowl() -> str | None:
+    """The version of fowl, or None without it or without the mailbox server in its environment."""
+    version = _tool("fowl", "--version", r"fowl:\s*(\S+)")()
+    try:
+        plugins = subprocess.run(
+            [neighbour("fowl", "twist"), "--help"], capture_output=True, text=True, check=False
+        )
+    except RunFailed:
+        return None
+    return version if "wormhole-mailbox" in plugins.stdout else None
+
+
 _HAPROXY = _tool("haproxy", "-v", r"version (\S+)")
 _FRP = _tool("frps", "--version", r"(\S+)", "frpc")
+_SSH = _tool("ssh", "-V", r"OpenSSH_(\S+?),? ", "sshd", "ssh-keygen")
 
 SUBJECTS = [
-    Subject("direct", 0, "no hop: the load alone", forwarders.direct, lambda: ""),
+    Subject(
+        "direct",
+        0,
+        "no hop: the load alone",
+        forwarders.direct,
+        lambda: "",
+        start_udp=forwarders.direct,
+    ),
     Subject("haproxy", 1, "TCP mode, one thread", forwarders.haproxy, _HAPROXY),
     Subject(
         "haproxy-auto",
@@ -101,23 +139,49 @@ SUBJECTS = [
     Subject("portforward", 1, "Twisted's own", forwarders.portforward, _package("Twisted")),
     Subject("relaytun", 3, "raw mode", tunnels.relaytun, _relaytun),
     Subject(
-        "relaytun-link", 3, "encrypted end to end", tunnels.relaytun_link, _relaytun, extra=True
+        "relaytun-link",
+        3,
+        "link: TLS end to end, multiplexed",
+        tunnels.relaytun_link,
+        _relaytun,
+        start_udp=tunnels.relaytun_link_udp,
     ),
     Subject(
-        "rathole",
-        2,
-        "plain TCP",
-        tunnels.rathole,
-        _tool("rathole", "--version", r"Build Version:\s*(\S+)"),
+        "rathole", 2, "plain TCP", rathole.plain, _rathole("client"), start_udp=rathole.plain_udp
     ),
-    Subject("frp", 2, "tcp, no mux, no TLS", tunnels.frp, _FRP),
-    Subject("frp-stcp", 3, "stcp with a visitor, no mux, no TLS", tunnels.frp_stcp, _FRP),
-    Subject("frp-default", 2, "tcp with frp's defaults: mux, TLS", tunnels.frp_default, _FRP),
+    Subject("rathole-tls", 2, "TLS", rathole.tls, _rathole("tls"), start_udp=rathole.tls_udp),
     Subject(
-        "ssh",
-        2,
-        "-R, encrypted",
-        tunnels.ssh,
-        _tool("ssh", "-V", r"OpenSSH_(\S+?),? ", "sshd", "ssh-keygen"),
+        "rathole-noise", 2, "noise", rathole.noise, _rathole("noise"), start_udp=rathole.noise_udp
     ),
+    Subject("frp", 2, "tcp, no mux, no TLS", frp.plain, _FRP, start_udp=frp.plain_udp),
+    Subject("frp-stcp", 3, "stcp with a visitor, no mux, no TLS", frp.stcp_plain, _FRP),
+    Subject(
+        "frp-default",
+        2,
+        "tcp with frp's defaults: mux, TLS to the server",
+        frp.default,
+        _FRP,
+        start_udp=frp.default_udp,
+    ),
+    Subject(
+        "frp-stcp-default",
+        3,
+        "stcp with a visitor and frp's defaults: mux, TLS on each leg",
+        frp.stcp_default,
+        _FRP,
+    ),
+    Subject("ssh", 2, "-R, encrypted to the server", tunnels.ssh, _SSH),
+    Subject("ssh-visitor", 3, "-R and -L, encrypted on each leg", tunnels.ssh_visitor, _SSH),
+    Subject("fowl", 2, "direct path, encrypted end to end", tunnels.fowl, _fowl),
 ]
+
+#: What encrypts and is compared with a link: a link has to be as fast as the best of them.
+ENCRYPTED = (
+    "rathole-tls",
+    "rathole-noise",
+    "frp-default",
+    "frp-stcp-default",
+    "ssh",
+    "ssh-visitor",
+    "fowl",
+)

@@ -1,4 +1,4 @@
-"""Whole tunnels: relaytun and its peers, each started as its documentation says.
+"""Whole tunnels: relaytun, and OpenSSH and fowl beside it, started as their documentation says.
 
 The roles are the same for all: `server` is the public process, `provider` stands beside the
 service, `visitor` (only where the topology has one) beside the user's program.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .processes import Processes, free_port, require
+from .processes import Processes, free_port, neighbour, require
 
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
 
@@ -24,9 +24,23 @@ def _twistd() -> list[str]:
     return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
-def relaytun(run: Processes, service: int, mode: str = "raw") -> int:
+def relaytun(run: Processes, service: int) -> int:
     """Three hops: visitor, server, provider."""
-    port = free_port()
+    return _relaytun(run, service, "tcp", "raw")
+
+
+def relaytun_link(run: Processes, service: int) -> int:
+    """The same in link mode: encrypted end to end, multiplexed, resumable."""
+    return _relaytun(run, service, "tcp", "link")
+
+
+def relaytun_link_udp(run: Processes, service: int) -> int:
+    """A UDP service, which needs a link: datagrams sealed end to end."""
+    return _relaytun(run, service, "udp", "link")
+
+
+def _relaytun(run: Processes, service: int, protocol: str, mode: str) -> int:
+    port = free_port(protocol)
     twistd = [*_twistd(), "-n", "--pidfile="]
     state = run.folder / "server"
     config = run.write("server.ini", "[server]\nsession_timeout = 1h\n")
@@ -48,7 +62,7 @@ state_dir = {run.folder / role}
     client(
         "provider",
         f"""[service:bench]
-protocol = tcp
+protocol = {protocol}
 mode = {mode}
 local_host = 127.0.0.1
 local_port = {service}
@@ -66,14 +80,27 @@ local_port = {port}
     return port
 
 
-def relaytun_link(run: Processes, service: int) -> int:
-    """The same in link mode: encrypted end to end, resumable."""
-    return relaytun(run, service, "link")
-
-
 def ssh(run: Processes, service: int) -> int:
     """OpenSSH -R with an sshd of our own: two hops, encrypted on one of them."""
-    control, port = free_port(), free_port()
+    port = free_port()
+    command = _sshd(run)
+    run.spawn("provider", [*command, "-R", f"127.0.0.1:{port}:127.0.0.1:{service}"])
+    return port
+
+
+def ssh_visitor(run: Processes, service: int) -> int:
+    """OpenSSH -R and -L: three hops, encrypted on both legs, plain text inside sshd."""
+    meeting, port = free_port(), free_port()
+    command = _sshd(run)
+    run.spawn("provider", [*command, "-R", f"127.0.0.1:{meeting}:127.0.0.1:{service}"])
+    run.wait_listening(meeting)
+    run.spawn("visitor", [*command, "-L", f"127.0.0.1:{port}:127.0.0.1:{meeting}"])
+    return port
+
+
+def _sshd(run: Processes) -> list[str]:
+    """Start sshd; the command of a client that logs in and runs nothing."""
+    control = free_port()
     keygen = require("ssh-keygen")
     for name in ("host", "user"):
         key = str(run.folder / name)
@@ -110,104 +137,21 @@ PidFile none
     }
     flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     command = [require("ssh"), "-F", "none", "-N", "-T", "-i", f"{run.folder}/user", *flags]
-    forward = ["-R", f"127.0.0.1:{port}:127.0.0.1:{service}"]
-    where = ["-p", str(control), f"{getpass.getuser()}@127.0.0.1"]
-    run.spawn("provider", [*command, *forward, *where])
-    return port
+    return [*command, "-p", str(control), f"{getpass.getuser()}@127.0.0.1"]
 
 
-def rathole(run: Processes, service: int) -> int:
-    """rathole over its plain TCP transport: two hops."""
-    control, port, token = free_port(), free_port(), secrets.token_hex(16)
-    server = run.write(
-        "server.toml",
-        f"""[server]
-bind_addr = "127.0.0.1:{control}"
-default_token = "{token}"
-[server.services.bench]
-bind_addr = "127.0.0.1:{port}"
-""",
-    )
-    client = run.write(
-        "client.toml",
-        f"""[client]
-remote_addr = "127.0.0.1:{control}"
-default_token = "{token}"
-[client.services.bench]
-local_addr = "127.0.0.1:{service}"
-""",
-    )
-    program, quiet = require("rathole"), {"RUST_LOG": "error"}
-    run.spawn("server", [program, "--server", server], quiet)
-    run.wait_listening(control)
-    run.spawn("provider", [program, "--client", client], quiet)
-    return port
+def fowl(run: Processes, service: int) -> int:
+    """fowl with a mailbox server of our own: two hops, encrypted end to end.
 
-
-def _frps(run: Processes, extra: str) -> str:
-    """Start frps; the lines that a frpc needs to reach it."""
-    control, token = free_port(), secrets.token_hex(16)
-    auth = f'auth.token = "{token}"\nlog.level = "error"\n{extra}'
-    config = run.write("frps.toml", f'bindAddr = "127.0.0.1"\nbindPort = {control}\n{auth}')
-    run.spawn("server", [require("frps"), "-c", config])
-    run.wait_listening(control)
-    return f'serverAddr = "127.0.0.1"\nserverPort = {control}\n{auth}'
-
-
-def _frpc(run: Processes, role: str, text: str) -> None:
-    run.spawn(role, [require("frpc"), "-c", run.write(f"{role}.toml", text)])
-
-
-def _frp_tcp(run: Processes, service: int, server: str, client: str) -> int:
-    port = free_port()
-    common = _frps(run, server)
-    proxy = f"""{client}
-[[proxies]]
-name = "bench"
-type = "tcp"
-localIP = "127.0.0.1"
-localPort = {service}
-remotePort = {port}
-"""
-    _frpc(run, "provider", common + proxy)
-    return port
-
-
-_NO_MUX = "transport.tcpMux = false\n"
-_NO_TLS = "transport.tls.enable = false\n"
-
-
-def frp(run: Processes, service: int) -> int:
-    """frp without multiplexing and TLS, its nearest to raw mode: two hops."""
-    return _frp_tcp(run, service, _NO_MUX, _NO_TLS)
-
-
-def frp_default(run: Processes, service: int) -> int:
-    """frp with its defaults (multiplexed, TLS): two hops."""
-    return _frp_tcp(run, service, "", "")
-
-
-def frp_stcp(run: Processes, service: int) -> int:
-    """frp's stcp with a visitor, without multiplexing and TLS: three hops, as relaytun has."""
-    port, secret = free_port(), secrets.token_hex(16)
-    common = _frps(run, _NO_MUX) + _NO_TLS
-    provider = f"""
-[[proxies]]
-name = "bench"
-type = "stcp"
-secretKey = "{secret}"
-localIP = "127.0.0.1"
-localPort = {service}
-"""
-    visitor = f"""
-[[visitors]]
-name = "visitor"
-type = "stcp"
-serverName = "bench"
-secretKey = "{secret}"
-bindAddr = "127.0.0.1"
-bindPort = {port}
-"""
-    _frpc(run, "provider", common + provider)
-    _frpc(run, "visitor", common + visitor)
+    The two sides find a direct path, so no byte passes the server.  fowl knows no option for
+    another transit relay than the public one, hence there is no third hop to measure.
+    """
+    mailbox, port = free_port(), free_port()
+    endpoint = f"tcp:{mailbox}:interface=127.0.0.1"
+    run.spawn("server", [neighbour("fowl", "twist"), "wormhole-mailbox", "--port", endpoint])
+    run.wait_listening(mailbox)
+    command = [require("fowl"), "--no-logo", "--mailbox", f"ws://127.0.0.1:{mailbox}/v1"]
+    code = f"1-{secrets.token_hex(8)}"
+    run.spawn("provider", [*command, "--service", f"bench:{service}", code])
+    run.spawn("visitor", [*command, "--client", f"bench:{port}", code])
     return port

@@ -18,7 +18,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from ..client.connection import RequestError, ServerConnection
-from ..client.service import LocalPort, identity_of, machinery_of
+from ..client.localport import LocalPort
+from ..client.service import identity_of, machinery_of
 from ..client.signalling import LoginError
 from ..client.visitor import ABSENT, Visitor, wait_for_service
 from ..config import ClientConfig, ConnectConfig

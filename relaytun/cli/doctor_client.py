@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from ..adminsocket import NAME, ask
 from ..client.connection import ServerConnection
-from ..client.service import identity_of
+from ..client.service import check_compression, identity_of
 from ..config import ClientConfig, ConnectConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
@@ -119,6 +119,7 @@ class _Client:
         return await relay_answers(printable(relay.host), relay.port)
 
     async def service(self, service: ServiceConfig) -> str:
+        check_compression(service)
         return await answers(
             service.local_host,
             service.local_port,

@@ -92,6 +92,11 @@ class Binding:
             self._timer.cancel()
         self._timer = None
 
+    def confirm(self) -> None:
+        """There is reason to doubt that the address is still bound: ask now."""
+        if self.bound and self._retry == FIRST_RETRY:
+            self._round()
+
     def received(self, packet: bytes | memoryview) -> None:
         """The relay's word, or somebody else's."""
         try:

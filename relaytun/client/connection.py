@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -190,7 +190,7 @@ class ServerConnection(Service):
         control.send(question)
         try:
             return await answer
-        except RequestError:
+        except (RequestError, CancelledError):
             raise
         except Exception:
             raise RequestError("timeout", "the server did not answer in time") from None

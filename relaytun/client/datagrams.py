@@ -9,7 +9,7 @@ What neither takes is dropped and counted.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..interfaces import IReactor
+from ..link.parties import DatagramUse
 from ..link.sealing import Sealing
 from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
 from ..wire import datagram
@@ -24,6 +25,7 @@ from ..wire.datagram import CONTROL_FLOW, LARGEST, OVERHEAD, Control
 from ..wire.errors import WireError
 from ..wire.preamble import Role
 from .binding import Binding, DatagramSession
+from .legs import ClientSession
 from .probing import Probing
 from .resolve import addresses_of
 
@@ -43,17 +45,36 @@ class DatagramLink(Protocol):
     What is needed of a link.
 
     @ivar datagram_received: called with the flow and each datagram that came over the link.
+    @ivar datagrams: who uses it for datagrams.
+    @ivar bytes_out, bytes_in: of all that it carries, and of what takes UDP instead.
     """
 
     datagram_received: Callable[[int, memoryview], None]
+    datagrams: DatagramUse | None
+    bytes_out: int
+    bytes_in: int
 
     def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
         """@return: whether it was taken; not if there is no channel, or it is congested."""
 
 
+def datagram_session(session: ClientSession) -> DatagramSession | None:
+    """What C{session} tells of its datagrams; None if it is not for any."""
+    if session.datagram_session is None:
+        return None
+    return DatagramSession(
+        relay_host=session.relay.host,
+        relay_port=session.relay.port,
+        number=session.datagram_session,
+        role=session.role,
+        channel_key=session.channel_key,
+    )
+
+
 class DatagramPath:
     """
     @ivar received: gets flow and datagrams that came in, in the order in which they came.
+    @ivar flows: those that there are now.
     @ivar by_udp, by_link, dropped: how many went which way.
     """
 
@@ -64,6 +85,7 @@ class DatagramPath:
     ) -> None:
         """@param role: our side of the link."""
         self.received: Callable[[int, Datagrams], None] = lambda flow, datagrams: None
+        self.flows: Sized = ()
         self.by_udp = self.by_link = self.dropped = 0
         self._reactor = reactor
         self._link = link
@@ -79,6 +101,7 @@ class DatagramPath:
         self._complained = False
         self._resolving: Deferred[None] | None = None
         link.datagram_received = self._from_link
+        link.datagrams = self
 
     # What the link and its session say
 
@@ -110,11 +133,33 @@ class DatagramPath:
             self._resolving = Deferred.fromCoroutine(self._enter(session))
             self._resolving.addErrback(self._unresolved)
 
+    def serve(self, flows: Sized, received: Callable[[int, Datagrams], None]) -> None:
+        """
+        From now on the datagrams are those of C{flows}.
+
+        @param received: see there.
+        """
+        self.flows = flows
+        self.received = received
+
+    def stop_serving(self) -> None:
+        """From now on they are nobody's."""
+        self.serve((), lambda flow, datagrams: None)
+
     def close(self) -> None:
         """Let everything go."""
         self._leave()
         self._session = None
-        self.received = lambda flow, datagrams: None
+        self.stop_serving()
+
+    def report(self) -> dict[str, Any]:
+        """What C{relaytun status --json} says besides what it says of any session."""
+        return {
+            "path": "udp" if self.by_udp_now else "link",
+            "byUdp": self.by_udp,
+            "byLink": self.by_link,
+            "dropped": self.dropped,
+        }
 
     @property
     def by_udp_now(self) -> bool:
@@ -144,6 +189,7 @@ class DatagramPath:
         """
         if largest <= self._room():
             self._probing.used()
+            self._link.bytes_out += sum(map(len, datagrams))
             self._outgoing += self._sealing.seal(self._number, flow, datagrams)
             if len(self._outgoing) >= MOST_GATHERED:
                 self.flush()
@@ -155,6 +201,7 @@ class DatagramPath:
                 # A copy: the buffer is good for this turn only, and the link may keep it longer.
                 if self._link.send_datagram(flow, bytes(each)):
                     self.by_link += 1
+                    self._link.bytes_out += len(each)
                 else:
                     self._drop()
 
@@ -173,6 +220,7 @@ class DatagramPath:
     # What comes in
 
     def _from_link(self, flow: int, payload: memoryview) -> None:
+        self._link.bytes_in += len(payload)
         self.received(flow, [payload])
 
     def _from_relay(self, run: memoryview, size: int, address: Address) -> None:
@@ -204,6 +252,7 @@ class DatagramPath:
 
     def _arrived(self, flow: int, payloads: list[bytes]) -> None:
         if flow != CONTROL_FLOW:
+            self._link.bytes_in += sum(map(len, payloads))
             self.received(flow, payloads)
             return
         for payload in payloads:
@@ -275,11 +324,16 @@ class DatagramPath:
             self._socket.send([packet])
 
     def _probe(self, token: int, size: int) -> None:
-        self._say(datagram.encode_control(Control.PROBE, token, size))
+        if self._probing.unanswered and self._binding is not None:
+            # It may be that a NAT has given us another address, where no answer finds us.
+            self._binding.confirm()
+        probe = datagram.encode_control(Control.PROBE, token, size)
+        self._say(probe)
+        if self._sealing.changing:
+            self._say(probe, newest=True)
 
-    def _say(self, control: bytes) -> None:
-        """Say something to the other side, which then knows that we have the newest secret."""
-        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest=True)
+    def _say(self, control: bytes, newest: bool = False) -> None:
+        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest)
         if self._socket is not None and packets:
             self._socket.send(packets)
             self._look_at_mtu()

@@ -13,8 +13,9 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from msgspec import UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -25,14 +26,14 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
-
-if TYPE_CHECKING:
-    from .machinery import Machinery
+from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
 VERDICT_TIMEOUT = 15.0
 #: After these the same leg may succeed in a new session.
 _SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
+
+_Given = TypeVar("_Given", int, str)
 
 
 class LegRefused(Exception):
@@ -62,7 +63,11 @@ class ClientSession:
     @ivar live: whether new legs may be dialled.
     @ivar channels: the numbers of a visitor's next ones.
     @ivar mode: C{raw} or C{link}.
+    @ivar protocol: of the service.
+    @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
+    @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
+    @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
     """
 
@@ -78,7 +83,11 @@ class ClientSession:
     live: bool = True
     channels: Iterator[int] = field(default_factory=itertools.count)
     mode: str = "raw"
+    protocol: str = "tcp"
+    datagram_session: int | None = None
     peer_fingerprint: str = ""
+    peer_process: str | None = None
+    compressed: bool = False
     link: Link | None = None
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
@@ -93,15 +102,18 @@ class ClientSession:
         )
 
     def report(self, rtt: float | None) -> dict[str, Any]:
-        """Its line of C{relaytun status --json}."""
+        """Its line of C{relaytun status --json}; a flow of datagrams counts as a stream."""
         visiting = self.role is Role.VISITOR
         received, sent = self.meter.backward, self.meter.forward
         streams = len(self.streams)
+        more: dict[str, Any] = {}
         if not visiting:
             received, sent = sent, received
         if self.link is not None:
             received, sent = self.link.bytes_in, self.link.bytes_out
-            streams, rtt = len(self.link.streams), self.link.rtt
+            streams, rtt = self.link.users, self.link.rtt
+            if self.link.datagrams is not None:
+                more = {"datagrams": self.link.datagrams.report()}
         return {
             "id": self.id,
             "peer": self.peer,
@@ -114,7 +126,13 @@ class ClientSession:
             "bytesIn": received,
             "bytesOut": sent,
             "since": self.since,
+            **more,
         }
+
+
+def given(value: _Given | UnsetType) -> _Given | None:
+    """A value of a message that may have been left out."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def channel_key(text: str) -> bytes:

@@ -10,6 +10,7 @@ from ..link.handshake import LinkTLS
 from ..link.link import RESUME_TIMEOUT
 from ..link.memory import Memory
 from ..plane.carriers import CarrierPool
+from ..plane.datagrams import ReceiveBuffer
 from ..plane.dial import Dialer
 
 
@@ -21,6 +22,7 @@ class Machinery:
     @ivar tls: shows this client's identity to other clients.
     @ivar memory: what the streams of links may have to send again.
     @ivar known: which identities other clients had.
+    @ivar datagrams: where datagrams are read to.
     @ivar resume_timeout: seconds that streams of a link wait for a channel.
     """
 
@@ -30,6 +32,7 @@ class Machinery:
     tls: LinkTLS
     known: KnownPeers
     memory: Memory = field(default_factory=Memory)
+    datagrams: ReceiveBuffer = field(default_factory=ReceiveBuffer)
     resume_timeout: float = RESUME_TIMEOUT
 
     def close(self) -> None:

@@ -53,11 +53,13 @@ class _Size:
 class Probing:
     """
     @ivar rtt: seconds that the last answer took.
+    @ivar unanswered: whether no probe at all was answered since the last round but one.
     """
 
     def __init__(self, clock: IReactorTime, probe: Callable[[int, int], None]) -> None:
         """@param probe: sends one, of a given token and size."""
         self.rtt: float | None = None
+        self.unanswered = False
         self._clock = clock
         self._probe = probe
         self._sizes: list[_Size] = []
@@ -138,6 +140,7 @@ class Probing:
         self._busy = False
         self._last = now = self._clock.seconds()
         passing = False
+        self.unanswered = all(size.missed for size in self._sizes)
         for size in self._sizes:
             certain = size.passes(now) and not size.missed
             size.missed += 1

@@ -30,7 +30,7 @@ from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
-from .legs import ClientSession, Leg, LegRefused, channel_key
+from .legs import ClientSession, Leg, LegRefused, channel_key, given
 from .machinery import Machinery
 from .providerlink import Links
 from .servicedialer import ServiceDialer
@@ -61,7 +61,6 @@ class Provider:
         """@param links: what links of other clients end here, by whichever server."""
         self.machinery = machinery
         self.links = links
-        self.dialer = ServiceDialer(machinery.dialer)
         self._connection = connection
         self._services = {service.id: service for service in services}
         self.sessions: dict[str, _ProviderSession] = {}
@@ -81,7 +80,7 @@ class Provider:
             self._offered(message)
         elif isinstance(message, messages.OpenChannel):
             session = self.sessions.get(message.session_id)
-            if session is None:
+            if session is None or not session.session.live:
                 self._connection.send(
                     messages.RejectSession(session_id=message.session_id, reason="unknown session")
                 )
@@ -96,6 +95,9 @@ class Provider:
         service = self._services.get(offer.service_id)
         if service is None:
             self._reject(offer, "no such service")
+            return
+        if offer.session_id in self.sessions:
+            self._reject(offer, "there is such a session already")
             return
         try:
             fingerprint = self._judge(offer, service)
@@ -118,6 +120,8 @@ class Provider:
             relay=offer.relay_addr,
             since=time.time(),
             mode=service.mode,
+            protocol=service.protocol,
+            datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
         )
         self._log.info(
@@ -234,7 +238,7 @@ class _ProviderSession:
             provider.links.newcomer(leg, session, service)
             return
         try:
-            local = await provider.dialer.dial(service)
+            local = await provider.links.dialer.dial(service)
         except BaseException as error:
             reset(leg)
             if isinstance(error, ServiceDialer.ERRORS):

@@ -17,16 +17,21 @@ from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer
+from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
 from ..link.stream import Stream
+from ..plane import zstd
 from ..plane.accept import reset
+from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
+from ..wire.preamble import Role
+from .datagrams import DatagramPath, datagram_session
 from .legs import ClientSession
 from .machinery import Machinery
 from .servicedialer import ServiceDialer
+from .udp_provider import ProviderDatagrams
 
 #: Seconds from the secured channel to its HELLO.
 HELLO_TIMEOUT = 10.0
@@ -37,7 +42,11 @@ MOST_LINKS = 256
 
 
 class Links:
-    """All of them, by the visitor's fingerprint and the link's id."""
+    """
+    All of them, by the visitor's fingerprint and the link's id.
+
+    @ivar dialer: for the services, also those of raw sessions.
+    """
 
     _log = Logger()
 
@@ -45,7 +54,9 @@ class Links:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
-        self._newcomers: dict[str, list[_Newcomer]] = {}
+        # By the session itself: its id is the word of one server among several.
+        self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
+        self._complained: set[str] = set()
 
     def __iter__(self) -> Iterator[ProviderLink]:
         return iter(list(self._links.values()))
@@ -56,7 +67,7 @@ class Links:
 
     def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
         """A channel that has yet to prove itself; C{leg} is taken over."""
-        waiting = self._newcomers.setdefault(session.id, [])
+        waiting = self._newcomers.setdefault(session, [])
         if len(waiting) >= MOST_NEWCOMERS:
             waiting[0].close()
         waiting.append(_Newcomer(self, leg, session, service))
@@ -64,11 +75,11 @@ class Links:
 
     def gone(self, newcomer: _Newcomer) -> None:
         """It is none any more."""
-        waiting = self._newcomers.get(newcomer.session.id, [])
+        waiting = self._newcomers.get(newcomer.session, [])
         if newcomer in waiting:
             waiting.remove(newcomer)
         if not waiting:
-            self._newcomers.pop(newcomer.session.id, None)
+            self._newcomers.pop(newcomer.session, None)
 
     def hello(self, newcomer: _Newcomer, hello: Frame) -> None:
         """A proven visitor says what its channel belongs to."""
@@ -94,6 +105,21 @@ class Links:
             return
         known.use(session)
         known.link.adopt(channel, hello)
+
+    def cannot_compress(self, service: ServiceConfig) -> None:
+        """Somebody opened a compressed stream all the same: say so once."""
+        if service.id in self._complained:
+            return
+        self._complained.add(service.id)
+        self._log.warn(
+            "streams to {service} are refused: they come compressed, and {why}",
+            service=service.id,
+            why=(
+                f"the library for that is missing: {zstd.INSTALL}"
+                if service.compression
+                else "its section does not say compression = zstd"
+            ),
+        )
 
     def forget(self, ended: ProviderLink) -> None:
         """It is over."""
@@ -134,18 +160,28 @@ class ProviderLink:
             visitor=False,
             resume_timeout=machinery.resume_timeout,
         )
+        self.path: DatagramPath | None = None
+        self._flows: ProviderDatagrams | None = None
+        if service.protocol == "udp":
+            buffer = machinery.datagrams
+            self.path = DatagramPath(machinery.reactor, self.link, Role.PROVIDER, buffer)
+            self._flows = ProviderDatagrams(
+                machinery.reactor, self.path, service.local_host, service.local_port, buffer
+            )
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
         session.link = self.link
         self.session = session
+        if self.path is not None:
+            self.path.use_session(datagram_session(session))
 
     @property
     def is_waiting(self) -> bool:
-        """Whether streams wait for a channel."""
-        return bool(self.link.streams) and not self.link.connected
+        """Whether streams or datagrams wait for a channel."""
+        used = self.link.streams or (self._flows is not None and self._flows.flows)
+        return bool(used) and not self.link.connected
 
     # For the link.
 
@@ -154,6 +190,13 @@ class ProviderLink:
 
     def opened(self, link: Link, stream: Stream) -> None:
         """A stream for the service."""
+        if self.service.protocol == "udp":
+            stream.reset(Reset.SERVICE)
+            return
+        if stream.flags & frames.ZSTD and not (self.service.compression and zstd.AVAILABLE):
+            self._links.cannot_compress(self.service)
+            stream.reset(Reset.COMPRESSION)
+            return
         dialling = Deferred.fromCoroutine(self._connect(stream))
         self._dialling.add(dialling)
         dialling.addBoth(self._dialled, dialling)
@@ -162,16 +205,21 @@ class ProviderLink:
         """It is over."""
         for dialling in list(self._dialling):
             dialling.cancel()
-        if self.session is not None:
-            self.session.link = None
+        self._leave_session()
+        if self._flows is not None and self.path is not None:
+            self._flows.close()
+            self.path.close()
         self._links.forget(self)
         self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The visitor has a new main channel."""
+        if self.path is not None:
+            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
 
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
+    def _leave_session(self) -> None:
+        if self.session is not None and self.session.link is self.link:
+            self.session.link = None
 
     async def _connect(self, stream: Stream) -> None:
         machinery = self._links.machinery
@@ -183,7 +231,8 @@ class ProviderLink:
         if self.link.streams.get(stream.id) is not stream:
             reset(local)
             return
-        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        make = CompressedEnd if stream.flags & frames.ZSTD else SocketEnd
+        end = make(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_on()
 
@@ -231,6 +280,9 @@ class _Newcomer:
 
     def drained(self, channel: Channel) -> None:
         """It has nothing to send."""
+
+    def worn(self, channel: Channel) -> None:
+        """It is as new as can be."""
 
     def lost(self, channel: Channel, why: str) -> None:
         """It never said HELLO."""

@@ -15,32 +15,30 @@ from functools import partial
 from typing import Any
 
 from msgspec import UNSET
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import ServerFactory
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .. import __version__
 from ..adminsocket import AdminService
-from ..config import ClientConfig, ConnectConfig, ServerAddress
+from ..config import ClientConfig, ServerAddress, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
 from ..link.handshake import LinkTLS
 from ..link.identity import Identity
-from ..plane.accept import Acceptor
+from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..statedir import StateDir
 from ..wire import messages
 from .connection import ServerConnection
+from .localport import LocalPort
 from .machinery import Machinery
 from .provider import Provider
 from .providerlink import Links
 from .signalling import Control, LoginError, login
-from .visitor import Visitor, wait_for_service
+from .visitor import Visitor
 
 _log = Logger()
 
@@ -59,6 +57,15 @@ def identity_of(state: StateDir) -> Identity:
             f"{state.path / 'identity.pem'} cannot be used: {error}; restore it, or remove it to "
             "become a new identity (clientIds of the old one are then lost)"
         ) from None
+
+
+def check_compression(service: ServiceConfig) -> None:
+    """@raise UserError: if C{service} is to be compressed, and there is no library for it."""
+    if service.compression and not zstd.AVAILABLE:
+        raise UserError(
+            f"[service:{service.id}] compression = {service.compression} needs a library that is "
+            f"not installed: {zstd.INSTALL}, or remove the key"
+        )
 
 
 def connections_to(
@@ -127,9 +134,11 @@ class Client(MultiService):
         """
         @param give_up: called with a sentence when the client cannot go on (only without
             C{auto_reconnect}).
-        @raise UserError: if the state directory cannot be used.
+        @raise UserError: if the state directory cannot be used, or a library is missing.
         """
         super().__init__()
+        for service in config.services:
+            check_compression(service)
         self._config = config
         self._since = time.monotonic()
         self._state = StateDir(config.state_dir)
@@ -205,78 +214,3 @@ class Client(MultiService):
         """One of the servers is given up: when all are, so is the client."""
         if all(connection.finished.called for connection in self._connections):
             self._give_up(str(error))
-
-
-class LocalPort(Service):
-    """
-    The local end of a [connect:...]: a port whose connections are streams to the service.
-
-    @ivar number: the port number; known once it listens.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self, reactor: IReactor, connect: ConnectConfig, visitor: Visitor, wait: bool = True
-    ) -> None:
-        """@param wait: whether to look out for the service from the start."""
-        self._reactor = reactor
-        self._connect = connect
-        self._visitor = visitor
-        self._wait = wait
-        self._port: IListeningPort | None = None
-        self._acceptor: Acceptor | None = None
-        self._waiting: Deferred[None] | None = None
-        self.number = connect.local_port
-
-    def privilegedStartService(self) -> None:
-        """@raise UserError: if the port cannot be had."""
-        connect = self._connect
-        try:
-            self._port = self._reactor.listenTCP(
-                connect.local_port, ServerFactory(), interface=connect.local_host
-            )
-        except CannotListenError as error:
-            why = getattr(error.socketError, "strerror", None) or error.socketError
-            place = f"[connect:{connect.name}] " if connect.name else ""
-            raise UserError(
-                f"{place}cannot listen on {connect.local_host}:{connect.local_port}: {why}; "
-                "choose another local port"
-            ) from None
-        self.number = self._port.getHost().port  # type: ignore[attr-defined]
-        self._acceptor = Acceptor(self._reactor, self._port, self._visitor.serve)
-
-    def startService(self) -> None:
-        super().startService()
-        connect = self._connect
-        self._log.info(
-            "{host}:{port} leads to {target}/{service}",
-            host=connect.local_host,
-            port=self.number,
-            target=connect.target,
-            service=connect.service,
-        )
-        if self._wait:
-            waiting = wait_for_service(self._visitor, self._reactor, self._say)
-            self._waiting = Deferred.fromCoroutine(waiting)
-            self._waiting.addErrback(lambda failure: failure.trap(CancelledError, LoginError))
-
-    def stopService(self) -> Deferred[Any] | None:
-        super().stopService()
-        if self._waiting is not None:
-            self._waiting.cancel()
-        if self._acceptor is not None:
-            self._acceptor.stop()
-        if self._port is None:
-            return None
-        stopped: Deferred[Any] | None = self._port.stopListening()
-        return stopped
-
-    def _say(self, why: str) -> None:
-        connect = self._connect
-        self._log.info(
-            "waiting for {target}/{service}: {why}",
-            target=connect.target,
-            service=connect.service,
-            why=why,
-        )

@@ -45,7 +45,7 @@ class ProviderDatagrams:
         self._resolving: Deferred[None] | None = None
         self._waiting: list[tuple[int, Datagrams]] = []
         self._complained = False
-        path.received = self._arrived
+        path.serve(self._flows, self._arrived)
 
     @property
     def flows(self) -> int:
@@ -54,7 +54,7 @@ class ProviderDatagrams:
 
     def close(self) -> None:
         """End the flows."""
-        self._path.received = lambda flow, datagrams: None
+        self._path.stop_serving()
         self._flows.close()
         if self._resolving is not None:
             self._resolving.cancel()

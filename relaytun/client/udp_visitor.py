@@ -106,12 +106,14 @@ class VisitorDatagrams(Service):
 
         The flows stay: to the other side of a new link they are new.
         """
+        if path is self._path:
+            return
         if self._path is not None:
-            self._path.received = lambda flow, datagrams: None
+            self._path.stop_serving()
         self._path = path
         if path is None:
             return
-        path.received = self._answered
+        path.serve(self._flows, self._answered)
         oldest = self._reactor.seconds() - WORTH_WAITING
         for since, flow, payload in self._waiting:
             if since >= oldest:

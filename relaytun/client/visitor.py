@@ -9,12 +9,10 @@ channel of its own (L{rawstream}).
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,13 +25,14 @@ from ..plane.meter import Meter
 from ..wire import messages
 from ..wire.messages import Code, Message
 from ..wire.moods import Mood
-from ..wire.preamble import Role
 from .connection import RequestError, ServerConnection
-from .legs import ClientSession, channel_key
+from .grant import PeerRefused, session_of
+from .legs import ClientSession
 from .machinery import Machinery
 from .rawstream import carry
 from .signalling import Control
-from .visitorlink import PeerRefused, VisitorLink
+from .udp_visitor import VisitorDatagrams
+from .visitorlink import VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
@@ -45,6 +44,8 @@ class Visitor:
     """
     @ivar sessions: those that live or still have streams, by id.
     @ivar link: what carries the streams, if they are not raw.
+    @ivar protocol: of the service, once a server has told.
+    @ivar protocol_known: called when it has.
     """
 
     _log = Logger()
@@ -61,6 +62,10 @@ class Visitor:
         self.service = connect.service
         self.sessions: dict[str, ClientSession] = {}
         self.link: VisitorLink | None = None
+        self.protocol: str | None = None
+        self.protocol_known: Callable[[], None] = lambda: None
+        self._datagrams: VisitorDatagrams | None = None
+        self._linking: Deferred[None] | None = None
         self._servers = [_Server(self, connection) for connection in connections]
         self._current: ClientSession | None = None
         self._asking: Deferred[ClientSession] | None = None
@@ -80,7 +85,7 @@ class Visitor:
             down += session.meter.backward
         if self.link is not None:
             link = self.link.link
-            streams += len(link.streams)
+            streams += link.users
             up, down = up + link.bytes_out, down + link.bytes_in
         return streams, up, down
 
@@ -113,6 +118,21 @@ class Visitor:
         else:
             Deferred.fromCoroutine(self._carry(local)).addErrback(self._failed, local)
 
+    def serve_datagrams(self, datagrams: VisitorDatagrams) -> None:
+        """Programs send datagrams there: carry them."""
+        self._datagrams = datagrams
+        if self.link is not None and self.link.link.connected:
+            datagrams.use_path(self.link.path)
+        self.want_link()
+
+    def want_link(self) -> None:
+        """There are datagrams and no link."""
+        if self.link is None and self._linking is None:
+            linking = self._linking = Deferred.fromCoroutine(self._make_link())
+            linking.addErrback(self._not_linked)
+            if linking.called:
+                self._linking = None
+
     def over(self, session: ClientSession) -> None:
         """No new streams, or channels, for C{session}."""
         session.live = False
@@ -124,11 +144,20 @@ class Visitor:
         """The provider has shown that it is who the server said."""
         self.machinery.known.remember(session.peer, session.peer_fingerprint, session.service)
 
+    def carries(self, link: VisitorLink) -> None:
+        """C{link} has a channel: datagrams need not wait any more."""
+        if self._datagrams is not None and link is self.link:
+            self._datagrams.use_path(link.path)
+
     def close(self) -> None:
-        """End the streams, and tell the server that the session is not needed any more."""
+        """End the streams, also those to be; tell the server that the session is not needed."""
+        if self._asking is not None:
+            self._asking.cancel()
         link, self.link = self.link, None
         if link is not None:
             link.close()
+        if self._linking is not None:
+            self._linking.cancel()
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
@@ -140,68 +169,44 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        servers = [server for server in self._servers if server.connection.control is not None]
-        if not servers and len(self._servers) > 1:
-            up = [server.connection.when_connected() for server in self._servers]
-            await DeferredList(up, fireOnOneCallback=True)
-            for waiting in up:
-                waiting.addErrback(lambda failure: failure.trap(CancelledError))
-                waiting.cancel()
-            servers = [server for server in self._servers if server.connection.control is not None]
-        refused: RequestError | None = None
-        for server in servers or self._servers:
+        refused: UserError | None = None
+        for server in await self._connected():
             try:
                 granted = await server.connection.request_session(self.target, self.service)
-            except RequestError as error:
-                refused = error
-                if error.code not in {*ABSENT, Code.TIMEOUT}:
-                    raise
-            else:
                 return self._granted(server, granted)
+            except UserError as error:
+                # Another server may know better; if none does, what is worth saying most is said.
+                if refused is None or _is_absence(refused):
+                    refused = error
         assert refused is not None
         raise refused
 
+    async def _connected(self) -> list[_Server]:
+        """@return: the servers that are there, as soon as there is one."""
+        while True:
+            there = [each for each in self._servers if each.connection.control is not None]
+            if there:
+                return there
+            try:
+                await race([each.connection.when_connected() for each in self._servers])
+            except FailureGroup:  # They do not fail, but are given up.
+                raise CancelledError from None
+
     def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
         try:
-            self._judge(granted)
+            if granted.session_id in self.sessions:
+                raise PeerRefused("the server granted a session that there is already")
+            session = session_of(granted, self.connect, self.machinery.known)
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
-        fingerprint = granted.peer_fingerprint
-        session = ClientSession(
-            id=granted.session_id,
-            peer=granted.peer_client_id,
-            service=granted.service.id,
-            role=Role.VISITOR,
-            channel_key=channel_key(granted.channel_key),
-            relay=granted.relay_addr,
-            since=time.time(),
-            mode=granted.mode,
-            peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
-        )
+        self.protocol = session.protocol
+        self.protocol_known()
         server.ids.add(session.id)
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
         return session
-
-    def _judge(self, granted: messages.CreateSession) -> None:
-        """@raise PeerRefused: if this is not what the user means to visit."""
-        connect, known = self.connect, self.machinery.known
-        name, service = granted.peer_client_id, granted.service.id
-        if (name, service) != (connect.target, connect.service):
-            raise PeerRefused("the server granted another service than the one asked for")
-        if granted.mode == "link":
-            if granted.peer_fingerprint is UNSET:
-                raise PeerRefused(f"the server does not tell {name}'s identity")
-            known.check(name, str(granted.peer_fingerprint), connect.peer_fingerprint)
-        elif connect.mode == "link" or connect.peer_fingerprint is not None:
-            raise PeerRefused(
-                f"{name} offers {service} unencrypted (mode = raw), and this client asks for an "
-                "encrypted link"
-            )
-        elif connect.mode != "raw" and known.was_linked(name, service):
-            raise PeerRefused(known.downgraded(name, service))
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
@@ -215,14 +220,39 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._session_in_time)
+            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
             return
+        self._link_over(session).open(local)
+
+    async def _make_link(self) -> None:
+        try:
+            session = await self._session_in_time()
+        finally:
+            self._linking = None
+        if session.mode == "link":
+            self._link_over(session)
+
+    def _not_linked(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._complain(str(failure.value) or type(failure.value).__name__)
+
+    def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
-        self.link.open(local)
+        return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
         return self.session().addTimeout(OUTAGE, self.machinery.reactor)
+
+    def _raw_session(self) -> Deferred[ClientSession]:
+        """Another one for a stream that has begun."""
+
+        def same_mode(session: ClientSession) -> ClientSession:
+            if session.mode != "raw":
+                raise PeerRefused(f"{session.peer} offers {session.service} encrypted now")
+            return session
+
+        return self._session_in_time().addCallback(same_mode)
 
     def _raw_over(self, session: ClientSession) -> None:
         if session.live:
@@ -236,11 +266,14 @@ class Visitor:
         ended.session.link = None
         if self.link is ended:
             self.link = None
+            if self._datagrams is not None:
+                self._datagrams.use_path(None)
             self._complain(why)
 
     def _failed(self, failure: Failure, local: socket.socket) -> None:
         reset(local)
-        self._complain(str(failure.value) or type(failure.value).__name__)
+        if not failure.check(CancelledError):
+            self._complain(str(failure.value) or type(failure.value).__name__)
 
     def _complain(self, why: str) -> None:
         if why != self._complained:
@@ -262,6 +295,10 @@ class Visitor:
                 server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+
+
+def _is_absence(error: UserError) -> bool:
+    return isinstance(error, RequestError) and error.code in {*ABSENT, Code.TIMEOUT}
 
 
 class _Server:

@@ -22,13 +22,19 @@ from twisted.python.failure import Failure
 
 from ..errors import UserError
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer
+from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
 from ..link.stream import MAIN, Stream
+from ..plane import zstd
+from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
+from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
+from ..wire.preamble import Role
 from .connection import RequestError
+from .datagrams import DatagramPath, datagram_session
+from .grant import PeerRefused
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 
@@ -53,10 +59,6 @@ _WORDS = {
 _CERTAIN = {Reset.UNKNOWN, Reset.LIMIT, Reset.SHUTDOWN}
 
 
-class PeerRefused(UserError):
-    """The provider is not who it should be, or does not offer what it should."""
-
-
 class SessionSource(Protocol):
     """Where a link gets its sessions."""
 
@@ -68,6 +70,9 @@ class SessionSource(Protocol):
 
     def proven(self, session: ClientSession) -> None:
         """TLS has shown that the other side is who the session says."""
+
+    def carries(self, link: VisitorLink) -> None:
+        """It has a channel, for the first time or once more."""
 
 
 class VisitorLink:
@@ -94,6 +99,7 @@ class VisitorLink:
         self._came = [0.0, 0.0]
         self._why = ""
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
+        self._process = session.peer_process
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -105,18 +111,36 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
+        if session.compressed and not zstd.AVAILABLE:
+            self._log.info(
+                "{target} offers {service} compressed, and the library for that is missing: it "
+                "comes uncompressed; {install} changes that",
+                target=session.peer,
+                service=session.service,
+                install=zstd.INSTALL,
+            )
+        self.path: DatagramPath | None = None
+        if session.protocol == "udp":
+            buffer = machinery.datagrams
+            self.path = DatagramPath(machinery.reactor, self.link, Role.VISITOR, buffer)
+            self.path.use_session(datagram_session(session))
         self._seek(MAIN)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether streams wait for a channel."""
-        return bool(self.link.streams) and not self.link.connected
+        """Whether streams or datagrams wait for a channel."""
+        return bool(self.link.streams or self.path) and not self.link.connected
 
     def open(self, local: socket.socket) -> None:
         """A program's connection becomes a stream; C{local} is taken over."""
         machinery = self._machinery
-        stream = self.link.open_stream()
-        end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
+        end: SocketEnd | CompressedEnd
+        if self.session.compressed and zstd.AVAILABLE:
+            stream = self.link.open_stream(frames.ZSTD)
+            end = CompressedEnd(machinery.reactor, local, stream, machinery.memory)
+        else:
+            stream = self.link.open_stream()
+            end = SocketEnd(machinery.reactor, local, stream, machinery.memory)
         stream.attach(end)
         end.read_now()
         if not (self.link.connected or self._patience.active()):
@@ -143,15 +167,17 @@ class VisitorLink:
         self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
+        if self.path is not None:
+            self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
         self._ended(self, words if cause in _CERTAIN else self._why or words)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
         self._have_patience()
-
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
+        if self.path is not None:
+            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+        self._source.carries(self)
 
     def _overdue(self) -> None:
         """Programs that came while there was no channel have waited long enough for one."""
@@ -208,6 +234,10 @@ class VisitorLink:
         session = await self._source.session()
         if session.mode != "link":
             raise PeerRefused(f"{session.peer} offers {session.service} unencrypted now")
+        if session.peer_process != self._process:
+            # A link that the provider may have to make anew must not begin twice.
+            self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
+            raise CancelledError
         self._use(session)
         leg = await dial_leg(self._machinery, session)
         try:
@@ -238,6 +268,8 @@ class VisitorLink:
         if session is not self.session:
             self.session.link, session.link = None, self.link
             self.session = session
+            if self.path is not None:
+                self.path.use_session(datagram_session(session))
 
     def _have_patience(self) -> None:
         if self._patience.active():

@@ -11,9 +11,10 @@ whatever way, because no end of a channel is ever the end of a stream.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from collections import deque
-from typing import Protocol
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -24,16 +25,22 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..wire import frames
 from ..wire.errors import WireError
-from ..wire.frames import Frame, Kind, Reader
-from .handshake import HandshakeError, explain
+from ..wire.frames import Kind, Reader
+from .handshake import PROTOCOL, HandshakeError, explain
+from .parties import Owner
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
 #: Seconds between two PINGs, and of silence after which the channel is lost.
 PING_INTERVAL = 5.0
 DEAD_AFTER = 15.0
+#: Bytes after which a fresh one, with fresh keys, should take its place: a tenth of what AES-GCM is
+#: good for (RFC 8446, section 5.5: 2^24.5 records of 16 KiB).
+WORN = 32 * 1024**3
 #: Bytes that may wait to be written before streams have to wait.
 ENOUGH = 256 * 1024
+#: Bytes that may wait in any case: more than everybody's acks and resets at once.
+MOST_WAITING = 4 * 1024 * 1024
 #: The most plaintext of a TLS record (RFC 8446, section 5.1).
 _RECORD = 16 * 1024
 #: The most that one channel reads before it hands on.
@@ -41,19 +48,6 @@ _TURN = 256 * 1024
 #: One for all: what is read is handed on, or copied, before the next channel reads.
 _BUFFER = memoryview(bytearray(_TURN))
 _CIPHER = memoryview(bytearray(_TURN))
-
-
-class Owner(Protocol):
-    """Whom a channel tells."""
-
-    def received(self, channel: Channel, frame: Frame) -> None:
-        """A frame came; its payload is valid during the call."""
-
-    def drained(self, channel: Channel) -> None:
-        """It has room again."""
-
-    def lost(self, channel: Channel, why: str) -> None:
-        """It is over; called once, unless it was closed by us."""
 
 
 @implementer(IReadWriteDescriptor)
@@ -87,6 +81,7 @@ class Channel:
         self._queued = 0
         self._cipher = memoryview(b"")
         self._blocked = False
+        self._moved = 0
         self._flush: IDelayedCall | None = None
         self._heard = reactor.seconds()
         self._pinged = 0.0
@@ -144,6 +139,7 @@ class Channel:
                         tls.send(frame)
                         size += len(frame)
                     self._queued -= size
+                    self._moved += size
                     # Each record of 16 KiB grows by 22 bytes; what is left is read next time.
                     self._cipher = memoryview(tls.bio_read(size + size // 512 + 1024))
                 self._cipher = self._cipher[self._sock.send(self._cipher) :]
@@ -154,6 +150,16 @@ class Channel:
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
 
+    def close_with(self, frame: bytes) -> None:
+        """Say this last word, as well as that can be done, and close."""
+        self.send(frame)
+        self.flush()
+        if self.open:
+            # Its sockets are made to break when they are closed: not this time.
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+            self.close()
+
     def close(self) -> None:
         """Give it up; its owner knows."""
         if not self.open:
@@ -163,6 +169,7 @@ class Channel:
         self.owner = None
         self._reactor.removeReader(self)
         if self._blocked:
+            self._blocked = False
             self._reactor.removeWriter(self)
         for call in (self._flush, self._beat):
             if call is not None and call.active():
@@ -179,6 +186,9 @@ class Channel:
         return "channel"
 
     def doRead(self) -> None:
+        if self._queued > MOST_WAITING:
+            self._lose("the other side takes nothing")
+            return
         try:
             size = self._sock.recv_into(_CIPHER)
         except BlockingIOError:
@@ -190,6 +200,7 @@ class Channel:
             self._lose("the other side closed the channel")
             return
         self._heard = self._reactor.seconds()
+        self._moved += size
         self.tls.bio_write(_CIPHER[:size])
         if self._shaking:
             self._shake()
@@ -216,10 +227,14 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self._send_handshake()
+        if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
+            self._lose("the other side speaks another protocol")
+        if not self.open:
+            return
         self._shaking = False
         self._beat.cancel()
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
-        self._send_handshake()
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
@@ -289,6 +304,9 @@ class Channel:
         if now - self._heard >= DEAD_AFTER:
             self._lose(f"nothing came for {DEAD_AFTER:.0f} s")
             return
+        if self._moved >= WORN and self.owner is not None:
+            self._moved = 0
+            self.owner.worn(self)
         self._pinged = now
         self.send(frames.header(Kind.PING))
         self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)

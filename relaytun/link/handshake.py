@@ -13,12 +13,10 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from .identity import Identity, der, fingerprint
+from .sealing import EXPORTER_LABEL, SECRET_SIZE
 
 #: What both sides say by ALPN, so that no TLS of another kind is mistaken for this.
 PROTOCOL = b"relaytun/1"
-#: The label under which keys for datagrams are exported.
-DATAGRAM_LABEL = b"EXPORTER-relaytun-datagrams"
-DATAGRAM_SECRET_SIZE = 64
 # AES-128 first: as good as the others here, and the fastest.
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name: a frame is one call.
@@ -79,7 +77,7 @@ class LinkTLS:
 
 def datagram_secret(connection: SSL.Connection) -> bytes:
     """What both ends of this TLS connection, and nobody else, can make datagram keys of."""
-    return connection.export_keying_material(DATAGRAM_LABEL, DATAGRAM_SECRET_SIZE)
+    return connection.export_keying_material(EXPORTER_LABEL, SECRET_SIZE)
 
 
 def explain(error: Exception) -> str:

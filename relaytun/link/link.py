@@ -13,8 +13,7 @@ L{Keeper}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -22,14 +21,15 @@ from twisted.logger import Logger
 from ..wire import frames
 from ..wire.frames import Frame, Kind, Reset
 from ..wire.replay import ReplayWindow
+from .acks import Acks
 from .channel import Channel
 from .memory import Memory
+from .parties import DatagramUse, Keeper
+from .slots import Slots
 from .stream import BULK_SLOT, MAIN, Stream
 
 #: Seconds that streams wait for a channel.
 RESUME_TIMEOUT = 120.0
-#: Seconds after which the other side hears at the latest what was received.
-ACK_DELAY = 0.05
 #: Streams of one link.
 MOST_STREAMS = 32 * 1024
 #: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
@@ -43,33 +43,16 @@ _FATAL = {
 }
 
 
-class Keeper(Protocol):
-    """Whom a link tells."""
-
-    def wants_channel(self, link: Link, slot: int) -> None:
-        """A channel is missing, or lost."""
-
-    def opened(self, link: Link, stream: Stream) -> None:
-        """The visitor opened a stream: attach the service."""
-
-    def ended(self, link: Link, cause: Reset) -> None:
-        """The link is over, with all of its streams."""
-
-    def secured(self, link: Link, channel: Channel) -> None:
-        """A new main channel is proven on both sides."""
-
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """A datagram came."""
-
-
 class Link:
     """
     @ivar id: what the visitor calls it.
     @ivar streams: those that are not over, by number.
-    @ivar channels: the ones that carry, by slot.
-    @ivar bytes_out: bytes of streams that went out, those of replays too.
-    @ivar bytes_in: bytes of streams that came in.
+    @ivar channels: the ones that carry, by slot, and that are about to.
+    @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
+    @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
+    @ivar datagram_received: called with the flow and each datagram that comes.
+    @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
 
     _log = Logger()
@@ -89,22 +72,21 @@ class Link:
         self.visitor = visitor
         self.memory = memory
         self.streams: dict[int, Stream] = {}
-        self.channels: list[Channel | None] = [None, None]
+        self.channels = Slots()
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
+        self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
+        self.datagrams: DatagramUse | None = None
         self._clock = clock
         self._keeper = keeper
         self._resume_timeout = resume_timeout
-        self._generations = [0, 0]
-        self._arriving: set[Channel] = set()
         self._welcomed = False
         self._bulk_wanted = False
         self._numbers = 0
         self._seen = ReplayWindow()
         self._resets: dict[int, Reset] = {}
-        self._unacked: dict[Stream, None] = {}
         self._stranded: dict[Stream, None] = {}
-        self._acks: IDelayedCall | None = None
+        self._acks = Acks(clock, self._send_acks)
         self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
 
     # For whoever uses it.
@@ -116,17 +98,25 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether it has a channel."""
-        return any(self._ready())
+        return self.channels.first is not None
+
+    @property
+    def users(self) -> int:
+        """How many streams and flows it carries now."""
+        return len(self.streams) + (len(self.datagrams.flows) if self.datagrams is not None else 0)
 
     @property
     def rtt(self) -> float | None:
         """Seconds, there and back over the main channel."""
-        return next((channel.rtt for channel in self._ready()), None)
+        channel = self.channels.first
+        return channel.rtt if channel is not None else None
 
     def open_stream(self, flags: int = 0) -> Stream:
         """A program of the visitor's wants a stream."""
         self._numbers += 1
-        stream = Stream(self, self._numbers, self._a_slot(), flags)
+        channel = self.channels.first
+        slot = channel.slot if channel is not None else MAIN
+        stream = Stream(self, self._numbers, slot, flags)
         self.streams[stream.id] = stream
         stream.open()
         return stream
@@ -136,7 +126,7 @@ class Link:
         if self.over is not None:
             channel.close()
             return
-        generation = self._generations[slot] = self._generations[slot] + 1
+        generation = self.channels.next_generation(slot)
         channel.slot, channel.generation, channel.owner = slot, generation, self
         fresh = not self._welcomed
         channel.send(frames.hello(slot, generation, self.id, self.service, fresh))
@@ -144,7 +134,7 @@ class Link:
         if fresh:
             self._carry(channel)  # The other side has nothing to say yet.
         else:
-            self._arriving.add(channel)
+            self.channels.arriving.add(channel)
 
     def adopt(self, channel: Channel, hello: Frame) -> None:
         """Provider: the visitor said HELLO on a channel that is secured."""
@@ -152,15 +142,14 @@ class Link:
         if self.over is not None:
             refuse(channel, self.over)
             return
-        if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
+        if not self.channels.admit(slot, generation):
             refuse(channel, Reset.STALE)
             return
-        self._generations[slot] = generation
         channel.slot, channel.generation, channel.owner = slot, generation, self
         self._replace_with(channel)
         channel.send(frames.header(Kind.WELCOME, slot, generation))
         self._tell(channel)
-        self._arriving.add(channel)
+        self.channels.arriving.add(channel)
 
     def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
         """@return: whether it is on its way; it is not if there is no room."""
@@ -174,7 +163,7 @@ class Link:
         """End it, with its streams, and tell the other side."""
         if self.over is not None:
             return
-        for channel in [*self._ready(), *self._arriving]:
+        for channel in self.channels.all:
             refuse(channel, cause)
         self._end(cause)
 
@@ -195,17 +184,13 @@ class Link:
         elif kind == Kind.OPEN:
             self._opened(channel, number, frame.flags)
         elif kind == Kind.FIN:
-            stream = self.streams.get(number)
-            if stream is not None:
-                stream.fin(frame.value)
-            else:
-                self._control(frames.header(Kind.RST, number, Reset.OVER))
+            self._finished(channel, number, frame.value)
         elif kind == Kind.RST:
             self._reset(channel, number, _cause(frame.value))
         elif kind == Kind.DATAGRAM:
-            self._keeper.datagram(self, number, frame.payload)  # type: ignore[arg-type]
+            self.datagram_received(number, frame.payload)  # type: ignore[arg-type]
         elif kind == Kind.RESUME:
-            if channel in self._arriving:
+            if channel in self.channels.arriving:
                 self._carry(channel)
         elif kind == Kind.WELCOME and self.visitor:
             self._welcomed = True
@@ -221,6 +206,11 @@ class Link:
             stream.queued = False
             stream.go()
 
+    def worn(self, channel: Channel) -> None:
+        """A channel should be replaced; the visitor sees to that."""
+        if self.channels[channel.slot] is channel:
+            self._keeper.wants_channel(self, channel.slot)
+
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
         self._log.info(
@@ -229,10 +219,11 @@ class Link:
             why=why,
             count=len(self.streams),
         )
-        self._arriving.discard(channel)
+        self.channels.arriving.discard(channel)
         if self.channels[channel.slot] is channel:
             self._detach(channel)
-        self._keeper.wants_channel(self, channel.slot)
+        if not self.channels.expects(channel.slot):
+            self._keeper.wants_channel(self, channel.slot)
 
     # For its streams.
 
@@ -266,14 +257,7 @@ class Link:
 
     def ack(self, stream: Stream, now: bool) -> None:
         """See L{Carrier}."""
-        self._unacked[stream] = None
-        if now:
-            if self._acks is None or self._acks.getTime() > self._clock.seconds():
-                if self._acks is not None:
-                    self._acks.cancel()
-                self._acks = self._clock.callLater(0, self._send_acks)
-        elif self._acks is None:
-            self._acks = self._clock.callLater(ACK_DELAY, self._send_acks)
+        self._acks.add(stream, now)
 
     def bulk(self, stream: Stream) -> bool:
         """See L{Carrier}."""
@@ -304,16 +288,10 @@ class Link:
 
     # Inside.
 
-    def _ready(self) -> Iterator[Channel]:
-        return (channel for channel in self.channels if channel is not None)
-
-    def _a_slot(self) -> int:
-        return next((channel.slot for channel in self._ready()), MAIN)
-
     def _control(self, frame: bytes) -> None:
-        for channel in self._ready():
+        channel = self.channels.first
+        if channel is not None:
             channel.send(frame)
-            return
 
     def _tell(self, channel: Channel) -> None:
         """Say what was received of every stream, which is where the other side goes on."""
@@ -329,11 +307,10 @@ class Link:
     def _carry(self, channel: Channel) -> None:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
-        self._arriving.discard(channel)
         self._replace_with(channel)
         if slot == BULK_SLOT:
             self._bulk_wanted = True
-        self.channels[slot] = channel
+        self.channels.put(channel)
         channel.ready = True
         if self._patience is not None:
             self._patience.cancel()
@@ -351,19 +328,17 @@ class Link:
 
     def _replace_with(self, channel: Channel) -> None:
         """The one that has its slot goes, and so do those that were to have it before it."""
-        for older in list(self._arriving):
-            if older.slot == channel.slot and older.generation < channel.generation:
-                self._arriving.discard(older)
-                older.close()
+        for older in self.channels.overtaken(channel):
+            older.close()
         old = self.channels[channel.slot]
         if old is not None:
             self._detach(old)
 
     def _detach(self, channel: Channel) -> None:
         """A channel carries no more."""
-        self.channels[channel.slot] = None
+        self.channels.empty(channel.slot)
         channel.close()
-        other = next(self._ready(), None)
+        other = self.channels.first
         if channel.slot == BULK_SLOT:
             self._bulk_wanted = False
         for waiting in channel.waiting:
@@ -371,7 +346,7 @@ class Link:
             waiting.queued = False
         channel.waiting.clear()
         for stream in self.streams.values():
-            self._unacked[stream] = None  # What was told last may be lost.
+            self._acks.owe(stream)
             if stream.slot == channel.slot:
                 stream.rewind()
                 if other is not None:
@@ -391,13 +366,27 @@ class Link:
             self.close(Reset.PROTOCOL)
             return
         if self.visitor or not self._seen.add(number):
-            self._control(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
+            channel.send(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
             return
         if len(self.streams) >= MOST_STREAMS:
-            self._control(frames.header(Kind.RST, number, Reset.LIMIT))
+            channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
             return
         stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
+        if number in self.streams:
+            self._acks.add(stream, False)  # It need not be told again.
+
+    def _finished(self, channel: Channel, number: int, offset: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            channel.send(frames.header(Kind.RST, number, Reset.OVER))
+            return
+        stream.fin(offset)
+        if number in self.streams:
+            # It may be forgotten then: if this is lost, so is the channel that the end came by,
+            # and the end comes again.
+            channel.send(frames.ack(number, *stream.told()))
+            stream.fin_told()
 
     def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
         if not number:
@@ -410,7 +399,7 @@ class Link:
         if cause is Reset.OVER:
             self._resets.pop(number, None)
         else:
-            self._control(frames.header(Kind.RST, number, Reset.OVER))
+            channel.send(frames.header(Kind.RST, number, Reset.OVER))
             self._seen.add(number)  # Its OPEN may still be on its way, over another channel.
         stream = self.streams.get(number)
         if stream is None:
@@ -421,23 +410,18 @@ class Link:
             self.broken(stream, cause, tell=False)
 
     def _send_acks(self) -> None:
-        if self._acks is not None:
-            if self._acks.active():
-                self._acks.cancel()
-            self._acks = None
-        channel = next(self._ready(), None)
+        self._acks.stop()
+        channel = self.channels.first
         if channel is None:
             return
-        unacked, self._unacked = self._unacked, {}
-        for stream in unacked:
+        for stream in self._acks.take():
             if stream.id in self.streams:
                 channel.send(frames.ack(stream.id, *stream.told()))
-                stream.over_if_told()
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
         self._stranded.pop(stream, None)
-        self._unacked.pop(stream, None)
+        self._acks.forget(stream)
         stream.drop()
 
     def _give_up(self) -> None:
@@ -448,13 +432,12 @@ class Link:
         if self.over is not None:
             return
         self.over = cause
-        for channel in [*self._ready(), *self._arriving]:
+        for channel in self.channels.all:
             channel.close()
-        self.channels = [None, None]
-        self._arriving.clear()
-        for call in (self._patience, self._acks):
-            if call is not None and call.active():
-                call.cancel()
+        self.channels.clear()
+        self._acks.stop()
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         for stream in list(self.streams.values()):
             self.broken(stream, cause, tell=False)
         self._keeper.ended(self, cause)
@@ -462,9 +445,7 @@ class Link:
 
 def refuse(channel: Channel, cause: Reset) -> None:
     """Say on C{channel} that it, or its link, is not to be, and close it."""
-    channel.send(frames.header(Kind.RST, 0, cause))
-    channel.flush()
-    channel.close()
+    channel.close_with(frames.header(Kind.RST, 0, cause))
 
 
 def _cause(value: int) -> Reset:

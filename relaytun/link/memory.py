@@ -7,6 +7,7 @@ its cap, whatever each one of them may hold.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from ..wire.frames import HEADER_SIZE
@@ -20,7 +21,7 @@ SMALL = 64 * 1024
 #: For all streams of a process.
 CAP = 128 * 1024 * 1024
 #: What a stream that has nothing in flight may send however full the memory is.
-TRICKLE = 16 * 1024
+TRICKLE = SMALL
 _MOST_SPARE = 64
 
 
@@ -28,12 +29,14 @@ class Memory:
     """
     @ivar scratch: where the next chunk is read into: room for a header, then C{PAYLOAD} bytes.
     @ivar used: bytes that are kept for replays.
+    @ivar holders: how many streams they are of.
     """
 
     def __init__(self, cap: int = CAP) -> None:
         """@param cap: bytes for all streams together."""
         self.cap = cap
         self.used = 0
+        self.holders = 0
         self.scratch = memoryview(bytearray(CHUNK))
         self._spare: list[memoryview] = []
         self._waiting: dict[Callable[[], None], None] = {}
@@ -42,6 +45,11 @@ class Memory:
     def full(self) -> bool:
         """Whether streams have to wait."""
         return self.used >= self.cap
+
+    @property
+    def share(self) -> int:
+        """Bytes that each of those streams may have kept."""
+        return max(CHUNK, self.cap // max(1, self.holders))
 
     def keep(self, size: int) -> memoryview | bytes:
         """
@@ -74,8 +82,10 @@ class Memory:
             if not kept.readonly and len(self._spare) < _MOST_SPARE:
                 self._spare.append(memoryview(kept.obj))
         if self._waiting and self.used < self.cap:
-            waiting, self._waiting = self._waiting, {}
-            for wake in waiting:
+            # As many as there is room for, and of those the ones that have waited longest.
+            count = max(1, (self.cap - self.used) // CHUNK)
+            for wake in list(itertools.islice(self._waiting, count)):
+                del self._waiting[wake]
                 wake()
 
     def wait(self, wake: Callable[[], None]) -> None:

@@ -124,6 +124,11 @@ class Sealing:
         """Whether there is a secret."""
         return self._newest is not None
 
+    @property
+    def changing(self) -> bool:
+        """Whether there is a newer secret than the one that data goes out under."""
+        return self._newest is not self._sending()
+
     def renew(self, epoch: int, secret: bytes) -> None:
         """
         The link has a new main channel.

@@ -14,11 +14,11 @@ lost; so bytes arrive in order, or twice, but never with a gap.  A gap is the ot
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from ..wire import frames
 from ..wire.frames import HEADER_SIZE, Kind, Reset
-from .memory import PAYLOAD, TRICKLE, Memory
+from .memory import PAYLOAD, SMALL, TRICKLE
+from .parties import Carrier, End
 
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
 FIRST_WINDOW = 256 * 1024
@@ -29,56 +29,6 @@ REPLAY = 4 * 1024 * 1024
 BULK = 512 * 1024
 #: The channels of a link.
 MAIN, BULK_SLOT = 0, 1
-
-
-class End(Protocol):
-    """The program's side of a stream."""
-
-    def deliver(self, data: memoryview) -> None:
-        """The next bytes, valid during the call; all are taken, and counted by C{consumed}."""
-
-    def finish(self) -> None:
-        """No more bytes will come."""
-
-    def reset(self) -> None:
-        """The stream broke: so must the program's connection."""
-
-    def read_on(self) -> None:
-        """There is room again."""
-
-
-class Carrier(Protocol):
-    """
-    The link, as a stream sees it.
-
-    @ivar memory: where chunks are kept.
-    """
-
-    memory: Memory
-
-    def has_room(self, slot: int) -> bool:
-        """Whether the channel of C{slot} takes a frame now."""
-
-    def send(self, slot: int, frame: bytes | memoryview) -> None:
-        """On the channel of C{slot}."""
-
-    def holds(self, slot: int, frame: memoryview) -> bool:
-        """Whether the channel of C{slot} has it and has not written it."""
-
-    def wants_room(self, stream: Stream) -> None:
-        """Call its C{go} when its channel has room."""
-
-    def ack(self, stream: Stream, now: bool) -> None:
-        """Tell the other side what was received, C{now} or a little later."""
-
-    def bulk(self, stream: Stream) -> bool:
-        """It is a bulk transfer; @return: whether there is a channel for those."""
-
-    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
-        """It is reset; C{tell} the other side."""
-
-    def over_in_order(self, stream: Stream) -> None:
-        """It ended in order."""
 
 
 class Stream:
@@ -93,10 +43,10 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_dropped", "_early", "_fin_taken", "_finished", "_migrated", "_peer_fin",
-        "_sent", "_sent_to", "_told", "_unsent", "_window", "acked", "announced", "carrier",
-        "consumed", "end", "flags", "id", "limit", "migrating", "queued", "received", "slot",
-        "unacked", "written",
+        "_burst", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
+        "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
+        "announced", "carrier", "consumed", "end", "flags", "id", "limit", "migrating",
+        "queued", "received", "slot", "unacked", "written",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:
@@ -116,6 +66,7 @@ class Stream:
         self._unsent: deque[tuple[int, memoryview | bytes]] = deque()
         self._sent_to = 0
         self._burst = 0
+        self._holding = False
         self._finished = False
         # What comes in.
         self.received = self.consumed = 0
@@ -124,7 +75,7 @@ class Stream:
         self._window = FIRST_WINDOW
         self._peer_fin = False
         self._fin_taken = False
-        self._told = False
+        self._fin_told = False
         self._early: list[bytes] = []
 
     # The program's side.
@@ -151,9 +102,9 @@ class Stream:
     def allowance(self) -> int:
         """How many bytes the program may write now; if none, its end hears when it may."""
         carrier = self.carrier
-        room = min(self.limit, self.acked + REPLAY) - self.written
-        if room <= 0 or self.migrating:
-            return 0  # An ACK will come.
+        room = min(self.limit, self.acked + min(REPLAY, carrier.memory.share)) - self.written
+        if room <= 0 or self.migrating or (room < SMALL and self.written > self.acked):
+            return 0  # An ACK will come; and then it is worth more.
         if self._unsent or not carrier.has_room(self.slot):
             carrier.wants_room(self)
             return 0
@@ -182,6 +133,9 @@ class Stream:
             self.migrating = True
             flags = frames.ACK_NOW
         memory = carrier.memory
+        if not self._holding:
+            self._holding = True
+            memory.holders += 1
         frames.data_header_into(memory.scratch, self.id, self.written, size, flags)
         self.written += size
         self._transmit(self.written, memory.keep(HEADER_SIZE + size))
@@ -241,8 +195,6 @@ class Stream:
         if offset != self.received:
             self.carrier.broken(self, Reset.PROTOCOL, tell=True)
             return
-        self._told = False
-        self.carrier.ack(self, now=False)
         if not self._peer_fin:
             self._peer_fin = True
             if self.end is not None:
@@ -264,6 +216,8 @@ class Stream:
                         if isinstance(frame, memoryview) and self.carrier.holds(self.slot, frame):
                             frame = frame.toreadonly()  # The other side lies: see Memory.release.
                         release(frame)
+        if not (self._sent or self._unsent):
+            self._hold_nothing()
         self.limit = max(self.limit, limit)
         if self.migrating and not self._sent and not self._unsent:
             self.migrating = False
@@ -281,11 +235,11 @@ class Stream:
         """
         self.announced = max(self.announced, self.consumed + self._window)
         self.unacked = 0
-        self._told = True
         return self.received + self._peer_fin, self.announced
 
-    def over_if_told(self) -> None:
-        """The other side was told: that may have been the last thing to do."""
+    def fin_told(self) -> None:
+        """The other side was told that its end is here: that may have been the last thing to do."""
+        self._fin_told = True
         self._forget_if_over()
 
     # The channels.
@@ -316,6 +270,7 @@ class Stream:
         self._dropped = True
         self.end = None
         self._early.clear()
+        self._hold_nothing()
         unsent, self._unsent = self._unsent, deque()
         for _, frame in unsent:
             if frame[0] == Kind.DATA:
@@ -323,8 +278,12 @@ class Stream:
 
     @property
     def is_untold(self) -> bool:
-        """Whether the other side has not been told of it, or may have missed it."""
-        return bool(self._unsent) and not self._unsent[0][0]
+        """
+        Whether the other side has not been told of it, or may have missed it.
+
+        Its OPEN alone does not say: as long as only the other side speaks, nobody acknowledges it.
+        """
+        return not self.received and bool(self._unsent) and not self._unsent[0][0]
 
     @property
     def is_over(self) -> bool:
@@ -336,6 +295,11 @@ class Stream:
         """Whether both sides wrote their last byte."""
         return self._peer_fin and self._finished
 
+    def _hold_nothing(self) -> None:
+        if self._holding:
+            self._holding = False
+            self.carrier.memory.holders -= 1
+
     def _transmit(self, behind: int, frame: memoryview | bytes) -> None:
         self._sent.append((behind, frame))
         if behind > self._sent_to:
@@ -343,7 +307,7 @@ class Stream:
         self.carrier.send(self.slot, frame)
 
     def _forget_if_over(self) -> bool:
-        if self.is_over and self._told:
+        if self.is_over and self._fin_told:
             self.carrier.over_in_order(self)
             return True
         return False

@@ -20,7 +20,7 @@ from ..wire.frames import HEADER_SIZE, Reset
 from .accept import close_in_order, reset
 
 #: Full chunks that are read before the reactor turns to others.
-_AT_ONCE = 2
+_AT_ONCE = 1
 
 
 class Memory(Protocol):
@@ -106,7 +106,7 @@ class SocketEnd:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._stream.reset(Reset.PROGRAM)
+            self._broke()
             return
         if sent < len(data):
             self._pending.append(memoryview(bytes(data[sent:])))
@@ -139,7 +139,7 @@ class SocketEnd:
             except BlockingIOError:
                 return
             except OSError:
-                self._stream.reset(Reset.PROGRAM)
+                self._broke()
                 return
             if not size:
                 break
@@ -169,7 +169,7 @@ class SocketEnd:
         except BlockingIOError:
             pass
         except OSError:
-            self._stream.reset(Reset.PROGRAM)
+            self._broke()
             return
         if not pending:
             self._writing = False
@@ -181,8 +181,13 @@ class SocketEnd:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw the connection die."""
+        self._broke()
+
+    def _broke(self) -> None:
+        """The program's connection is over."""
         if not self._ended:
             self._stream.reset(Reset.PROGRAM)
+            self._end(in_order=False)  # A stream that had ended in order does not do it.
 
     def _pause(self) -> None:
         if self._reading:
@@ -201,7 +206,7 @@ class SocketEnd:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self._stream.reset(Reset.PROGRAM)
+            self._broke()
 
     def _close_if_over(self) -> None:
         if self._finished and self._finishing and not self._pending:

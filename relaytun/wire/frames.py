@@ -42,7 +42,7 @@ MAX_DATA = 1024 * 1024
 MAX_OTHER = 65535
 #: The HELLO of a link that the provider need not know yet.
 FRESH = 1
-#: The OPEN of a stream whose bytes are compressed, both ways.
+#: The OPEN of a stream whose bytes are compressed: each direction is one zstd frame.
 ZSTD = 1
 #: DATA that the sender wants to be told of without delay.
 ACK_NOW = 1
@@ -80,6 +80,7 @@ class Reset(enum.IntEnum):
     @cvar LIMIT: there are too many.
     @cvar STALE: a newer channel has its place.
     @cvar FORBIDDEN: the link is for another service.
+    @cvar COMPRESSION: the stream was opened with L{ZSTD}, and the provider does not do that.
     """
 
     OVER = 0
@@ -92,6 +93,7 @@ class Reset(enum.IntEnum):
     LIMIT = 7
     STALE = 8
     FORBIDDEN = 9
+    COMPRESSION = 10
 
 
 class Frame(NamedTuple):

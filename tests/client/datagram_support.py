@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from relaytun.client.binding import DatagramSession
 from relaytun.client.datagrams import DatagramPath
+from relaytun.link.parties import DatagramUse
 from relaytun.plane.datagrams import DatagramSocket, ReceiveBuffer, prepare_datagrams
 from relaytun.plane.meter import Meter
 from relaytun.server.datagrams import DatagramRelay
@@ -61,6 +62,8 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
+        self.datagrams: DatagramUse | None = None
+        self.bytes_out = self.bytes_in = 0
         self.peer: FakeLink | None = None
         self.open = True
         self.sent: list[tuple[int, bytes]] = []

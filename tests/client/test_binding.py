@@ -88,6 +88,24 @@ class BindingTests(SynchronousTestCase):
         self.answer(Kind.BOUND)
         self.assertTrue(self.binding.bound)
 
+    def test_confirm(self) -> None:
+        """In doubt it asks at once, and only once at a time; before it is bound it asks anyway."""
+        self.binding.start()
+        self.asked()
+        self.binding.confirm()
+        self.assertEqual(self.sent, [])
+        self.answer(Kind.COOKIE)
+        self.asked()
+        self.answer(Kind.BOUND)
+        self.clock.advance(1)
+        self.binding.confirm()
+        self.binding.confirm()
+        self.asked()
+        self.answer(Kind.BOUND)
+        self.clock.advance(KEEPALIVE - 0.1)
+        self.assertEqual(self.sent, [])
+        self.assertEqual((self.confirmations, self.losses), (1, 0))
+
     def test_silence(self) -> None:
         """Without an answer it asks again, ever less often, and is not bound after a while."""
         self.bind()

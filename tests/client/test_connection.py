@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -339,6 +339,15 @@ class ConnectionTests(SynchronousTestCase):
         asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
         control.lose()
         self.failureResultOf(asked, RequestError)
+
+    def test_request_given_up(self) -> None:
+        """Who gives a request up gets no other error; a late answer is given back."""
+        connection, control = self.up()
+        asked = Deferred.fromCoroutine(connection.request_session("a", "x"))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        control.receive(created("x", "1"))
+        self.assertEqual(control.sent[-1], messages.CloseSession(session_id="x" * 32))
 
     def test_request_waits(self) -> None:
         """A request made during an outage is sent when it is over."""

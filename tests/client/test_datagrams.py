@@ -170,6 +170,19 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(self.send(b"x"), (1, 0))
         self.assertEqual(self.came, [(5, b"x")])
 
+    def test_nat_moves_us_while_used(self) -> None:
+        """Sooner than the next keep-alive if datagrams are under way."""
+        self.net.prove()
+        self.send(b"x")
+        ends = next(iter(self.net.relay._ends.values()))
+        ends.visitor.address = ("192.0.2.1", 1)
+        for _ in range(12):
+            self.send(b"lost")
+            self.net.reactor.run(0.5)
+        self.came.clear()
+        self.assertEqual(self.send(b"x"), (1, 0))
+        self.assertEqual(self.came, [(5, b"x")])
+
     def test_another_session(self) -> None:
         """A new session takes over; in between the link does."""
         self.net.prove()
@@ -193,7 +206,8 @@ class PathTests(SynchronousTestCase):
             secret = bytes([epoch]) * 64
             first.new_secret(epoch, secret)
             self.assertEqual(self.send(b"x"), (1, 0))
-            self.net.reactor.run(0.5)
+            self.net.reactor.run(60 if epoch > 9 else 0.5)
+            self.assertTrue(self.net.provider.by_udp_now)
             self.assertEqual(self.send(b"x"), (1, 0))
             second.new_secret(epoch, secret)
             self.assertEqual(self.send(b"x"), (1, 0))

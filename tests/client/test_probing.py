@@ -92,6 +92,19 @@ class ProbingTests(SynchronousTestCase):
         self.run_for(PROOF)
         self.assertEqual(self.probing.largest(), 0)
 
+    def test_unanswered(self) -> None:
+        """That large ones are lost is usual; when all are, there is something else."""
+        self.passes = SMALL
+        self.probing.start([SMALL, LARGE])
+        self.run_for(20, used=True)
+        self.assertFalse(self.probing.unanswered)
+        self.passes = 0
+        self.run_for(BUSY + RETRY + 0.1, used=True)
+        self.assertTrue(self.probing.unanswered)
+        self.passes = SMALL
+        self.run_for(BUSY + RETRY + 0.1, used=True)
+        self.assertFalse(self.probing.unanswered)
+
     def test_one_loss(self) -> None:
         """One lost probe is asked again soon, and changes nothing."""
         self.passes = LARGE

@@ -5,61 +5,74 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet import reactor
+
 from relaytun.client import provider as module
-from relaytun.client.provider import FEWEST_SPARES, MOST_SPARES, Provider
+from relaytun.client.provider import FEWEST_SPARES, LINK_SPARES, MOST_SPARES, Provider
 from relaytun.client.providerlink import Links
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.config import AllowedVisitor, ServiceConfig
-from relaytun.wire import messages, preamble
+from relaytun.link.channel import Channel
+from relaytun.link.handshake import LinkTLS, Peer
+from relaytun.wire import frames, messages, preamble
 from relaytun.wire.preamble import Refusal, Role
 
-from .support import HandMadeServer, until, warnings_to
+from .support import IDENTITY, HandMadeServer, until, warnings_to
 
 SESSION = "5" * 32
+FINGERPRINT = "sha256:" + "0" * 64
 
 
-class ProviderTests(HandMadeServer):
+class ProviderTestCase(HandMadeServer):
+    """
+    @ivar provider: the one under test, of the service C{web}.
+    @ivar mode: the service's.
+    """
+
+    mode = "raw"
+
     def setUp(self) -> None:
         super().setUp()
         self.service = self.listen()
-        self.provider = self.offering()
+        self.links = Links(self.machinery)
+        self.addCleanup(self.links.close)
+        services = [self.web(mode=self.mode)]
+        self.provider = Provider(self.machinery, self.connection, services, self.links)
+        self.addCleanup(lambda: [held.cut() for held in list(self.provider.sessions.values())])
 
-    def offering(self, *allow: str) -> Provider:
-        provider = Provider(
-            self.machinery,
-            self.connection,
-            [
-                ServiceConfig(
-                    id="web",
-                    protocol="tcp",
-                    local_host="127.0.0.1",
-                    local_port=self.service.getsockname()[1],
-                    allow=tuple(map(AllowedVisitor, allow)),
-                    mode="raw",
-                )
-            ],
-            Links(self.machinery),
+    def web(self, *allow: AllowedVisitor, mode: str = "raw") -> ServiceConfig:
+        """The service as it is offered."""
+        return ServiceConfig(
+            id="web",
+            protocol="tcp",
+            local_host="127.0.0.1",
+            local_port=self.service.getsockname()[1],
+            allow=allow,
+            mode=mode,
         )
-        self.addCleanup(lambda: [held.cut() for held in list(provider.sessions.values())])
-        return provider
 
-    def offer(self, service: str = "web", visitor: str = "b", key: str | None = None) -> None:
-        self.control.receive(
-            messages.ConnectOffer(
-                from_client_id=visitor,
-                to_client_id="me",
-                service_id=service,
-                session_id=SESSION,
-                channel_key=self.key if key is None else key,
-                relay_addr=self.relay_address,
-            )
-        )
+    def change(self, service: ServiceConfig) -> None:
+        """Offer it in this way from now on."""
+        self.provider._services = {service.id: service}
+
+    def offer(self, **fields: Any) -> None:
+        usual = {
+            "from_client_id": "b",
+            "to_client_id": "me",
+            "service_id": "web",
+            "session_id": SESSION,
+            "channel_key": self.key,
+            "relay_addr": self.relay_address,
+        }
+        self.control.receive(messages.ConnectOffer(**usual | fields))
 
     async def spares(self, count: int) -> list[tuple[socket.socket, preamble.Preamble]]:
         legs = [await self.leg(Role.PROVIDER) for _ in range(count)]
         self.assertTrue(all(opening.spare for _, opening in legs))
         return legs
 
+
+class ProviderTests(ProviderTestCase):
     async def test_spare_legs(self) -> None:
         """An accepted session gets its spare legs at once, each with a number of its own."""
         self.offer()
@@ -121,20 +134,17 @@ class ProviderTests(HandMadeServer):
 
     async def test_rejects(self) -> None:
         """An unknown service, a client that may not, a key that is none: no, with the reason."""
-        self.offer(service="other")
-        self.offer(key="c2hvcnQ=")
-        self.offer(key="not base64")
+        self.offer(service_id="other")
+        self.offer(channel_key="c2hvcnQ=")
+        self.offer(channel_key="not base64")
         self.assertEqual(len(self.sent(messages.RejectSession)), 3)
         self.assertEqual(self.provider.sessions, {})
 
     async def test_allow(self) -> None:
         """Only those named in allow may visit."""
-        self.provider._services = self.offering("c").__dict__["_services"]
-        self.control.sent.clear()
-        self.offer(visitor="b")
-        (rejected,) = [
-            message for message in self.sent(messages.RejectSession) if message.reason is not None
-        ][:1]
+        self.change(self.web(AllowedVisitor("c")))
+        self.offer(from_client_id="b")
+        (rejected,) = self.sent(messages.RejectSession)
         self.assertIn("b may not visit web", rejected.reason)
 
     async def test_service_is_down(self) -> None:
@@ -164,6 +174,20 @@ class ProviderTests(HandMadeServer):
         served.close()
         await until(lambda: not self.provider.sessions)
 
+    async def test_asked_after_the_end(self) -> None:
+        """A session that only has its streams left gets no new legs."""
+        self.offer()
+        (busy, _), _ = await self.spares(FEWEST_SPARES)
+        busy.send(b"+x")
+        await self.accept(self.service)
+        await self.spares(1)
+        self.control.receive(
+            messages.SessionClosed(session_id=SESSION, reason="happy", bytes_transferred=0)
+        )
+        self.control.receive(messages.OpenChannel(session_id=SESSION, channel=7))
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        self.assertRaises(BlockingIOError, self.relay.accept)
+
     async def test_session_closed(self) -> None:
         """When the server ends the session its spare legs are given up."""
         self.offer()
@@ -174,3 +198,81 @@ class ProviderTests(HandMadeServer):
         for leg, _ in legs:
             await self.is_reset(leg)
         self.assertEqual(self.provider.sessions, {})
+
+    async def test_twice_the_same(self) -> None:
+        """A session that is there already is not replaced by another one of its name."""
+        self.offer()
+        (held,) = self.provider.sessions.values()
+        self.offer(from_client_id="c")
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        self.assertEqual(list(self.provider.sessions.values()), [held])
+
+    async def test_modes_differ(self) -> None:
+        """A session of another mode than the service's is none: nobody makes a link raw."""
+        self.offer(mode="link", peer_fingerprint=IDENTITY.fingerprint)
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        self.change(self.web(mode="link"))
+        self.offer(peer_fingerprint=IDENTITY.fingerprint)
+        self.assertEqual(len(self.sent(messages.RejectSession)), 2)
+        self.assertEqual(self.provider.sessions, {})
+
+
+class LinkOfferTests(ProviderTestCase):
+    """A service that is visited over links."""
+
+    mode = "link"
+
+    def offer_link(self, **fields: Any) -> None:
+        """To a visitor who is what it says."""
+        usual = {"mode": "link", "peer_fingerprint": IDENTITY.fingerprint}
+        self.offer(**usual | fields)
+
+    def test_no_identity(self) -> None:
+        """A visitor without an identity cannot prove any."""
+        self.offer(mode="link")
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+
+    def test_identity_changed(self) -> None:
+        """A visitor that is not the one that is known stays outside, and does not hear why."""
+        self.known.refused["b"] = "it has changed"
+        self.offer_link()
+        (rejected,) = self.sent(messages.RejectSession)
+        self.assertEqual(rejected.reason, "b may not visit web")
+        self.assertEqual(self.provider.sessions, {})
+
+    def test_pin(self) -> None:
+        """A fingerprint in allow is what the visitor's is compared with."""
+        self.change(self.web(AllowedVisitor("b", FINGERPRINT), mode="link"))
+        self.offer_link()
+        self.assertEqual(self.known.checked, [("b", IDENTITY.fingerprint, FINGERPRINT)])
+
+    async def test_channel(self) -> None:
+        """Its spare leg is a channel of a link, which stays when the session goes."""
+        self.offer_link()
+        ((leg, _),) = await self.spares(LINK_SPARES)
+        leg.send(b"+")
+        channel = Channel(
+            reactor,  # type: ignore[arg-type]
+            socket.socket(fileno=leg.detach()),
+            LinkTLS(IDENTITY).connection(True, Peer(IDENTITY.fingerprint)),
+        )
+        self.addCleanup(channel.close)
+        channel.start()
+        await channel.secured
+        await self.spares(LINK_SPARES)
+        channel.send(frames.hello(0, 1, bytes(16), "web", fresh=True))
+        await until(lambda: list(self.links))
+        self.control.receive(
+            messages.SessionClosed(session_id=SESSION, reason="happy", bytes_transferred=0)
+        )
+        self.assertEqual(self.provider.sessions, {})
+        (known,) = self.links
+        self.assertEqual((known.session.id, known.link.over), (SESSION, None))
+
+    async def test_spares_do_not_grow(self) -> None:
+        """However many channels are asked for, one spare leg is enough."""
+        self.offer_link()
+        for channel in range(5):
+            self.control.receive(messages.OpenChannel(session_id=SESSION, channel=channel))
+        legs = [await self.leg(Role.PROVIDER) for _ in range(5 + LINK_SPARES)]
+        self.assertEqual(sum(opening.spare for _, opening in legs), LINK_SPARES)

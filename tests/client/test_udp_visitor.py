@@ -97,6 +97,22 @@ class VisitorTests(SynchronousTestCase):
         self.assertEqual((self.visitor.flows, self.provider.flows), (5, 5))
         self.assertEqual(self.net.visitor.by_link, 0)
 
+    def test_counted(self) -> None:
+        """What the programs send and get is counted, whichever way it takes; probes are not."""
+        self.net.prove()
+        self.visitor.use_path(self.net.visitor)
+        one, other = self.program(), self.program()
+        self.say(one, b"x" * 1000, b"yy")
+        self.say(other, b"z" * 65507)
+        self.echo()
+        for path in (self.net.visitor, self.net.provider):
+            link = path._link
+            self.assertEqual((link.bytes_out, link.bytes_in), (66509, 66509))
+            self.assertEqual(len(path.flows), 2)
+            self.assertEqual(path.report(), {"path": "udp", "byUdp": 2, "byLink": 1, "dropped": 0})
+        self.visitor.use_path(None)
+        self.assertEqual(len(self.net.visitor.flows), 0)
+
     def test_bursts(self) -> None:
         """Bursts both ways lose nothing."""
         self.net.prove()

@@ -5,15 +5,21 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from relaytun.client.connection import RequestError
-from relaytun.client.visitor import wait_for_service
+from relaytun.client.connection import RequestError, ServerConnection
+from relaytun.client.grant import PeerRefused
+from relaytun.client.visitor import Visitor, wait_for_service
+from relaytun.config import ConnectConfig
 from relaytun.wire import messages
-from relaytun.wire.preamble import Role
+from relaytun.wire.preamble import Refusal, Role
 
-from .support import HandMadeServer, VisitorTestCase, until
+from .support import HandMadeServer, VisitorTestCase, until, warnings_to
+from .test_connection import FakeControl
+
+FINGERPRINT = "sha256:" + "0" * 64
 
 
 class VisitorTests(VisitorTestCase):
@@ -92,6 +98,19 @@ class VisitorTests(VisitorTestCase):
             self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
         )
 
+    async def test_close_while_asking(self) -> None:
+        """Nobody waits any more, and a session that is granted too late is given back."""
+        program, accepted = self.pair()
+        self.visitor.serve(accepted)
+        await self.asked(1)
+        self.visitor.close()
+        await self.is_reset(program)
+        session_id = await self.grant()
+        self.assertEqual(
+            self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
+        )
+        self.assertEqual((self.visitor.sessions, self.visitor.link), ({}, None))
+
     async def test_report(self) -> None:
         """A visitor's bytes in are those from the service."""
         await self.running()
@@ -109,6 +128,264 @@ class VisitorTests(VisitorTestCase):
         self.visitor.serve(accepted)
         await self.grant()
         await self.is_reset(program)
+
+
+class GrantTests(VisitorTestCase):
+    """What the server grants is not always what was asked for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.warnings: list[Any] = []
+        self.patch(Visitor, "_log", warnings_to(self.warnings))
+
+    async def refused(self, why: str, **fields: Any) -> None:
+        """What is granted is given back, the program gets a reset, and a warning says why."""
+        program, accepted = self.pair()
+        before = len(self.sent(messages.ConnectRequest))
+        self.visitor.serve(accepted)
+        session_id = await self.grant(before + 1, **fields)
+        await self.is_reset(program)
+        self.assertIn(why, self.warnings[-1]["text"])
+        self.assertEqual(
+            self.sent(messages.CloseSession)[-1], messages.CloseSession(session_id=session_id)
+        )
+        self.assertEqual(self.visitor.sessions, {})
+        self.assertRaises(BlockingIOError, self.relay.accept)
+
+    async def taken(self, **fields: Any) -> None:
+        """What is granted is used."""
+        self.visitor.serve(self.pair()[1])
+        await self.grant(len(self.sent(messages.ConnectRequest)), **fields)
+        await self.leg(Role.VISITOR)
+
+    async def test_another_client(self) -> None:
+        """Another client than the one asked for."""
+        await self.refused("another service", peer_client_id="other")
+
+    async def test_another_service(self) -> None:
+        """Another service than the one asked for."""
+        another = messages.Service(id="other", protocol="tcp", local_port=80)
+        await self.refused("another service", service=another)
+
+    async def test_unknown_mode(self) -> None:
+        """A mode of a later version is none that this one can do; raw it is not."""
+        await self.refused("in mode quantum", mode="quantum", peer_fingerprint=FINGERPRINT)
+
+    async def test_bad_channel_key(self) -> None:
+        """A key that is none."""
+        await self.refused("no channel key", channel_key="c2hvcnQ=")
+        await self.refused("no channel key", channel_key="not base64")
+
+    async def test_twice_the_same(self) -> None:
+        """A session that is there already, so that nobody can put his in place of another's."""
+        await self.taken(session_id="a" * 32)
+        (first,) = self.visitor.sessions.values()
+        self.visitor._current = None  # Of another server, as it were.
+        asked = self.visitor.session()
+        await self.grant(2, session_id="a" * 32)
+        with self.assertRaises(PeerRefused):
+            await asked
+        self.assertEqual(list(self.visitor.sessions.values()), [first])
+
+    async def test_no_identity(self) -> None:
+        """A link with nobody in particular."""
+        await self.refused("does not tell provider's identity", mode="link")
+
+    async def test_identity_changed(self) -> None:
+        """A link with a provider that is not the one that is known, or pinned."""
+        self.known.refused["provider"] = "it has changed"
+        await self.refused("it has changed", mode="link", peer_fingerprint=FINGERPRINT)
+        self.assertEqual(self.known.checked, [("provider", FINGERPRINT, None)])
+
+    async def test_pin(self) -> None:
+        """A pin is what the identity is compared with."""
+        self.visitor = self.visiting(peer_fingerprint=FINGERPRINT)
+        await self.taken(mode="link", peer_fingerprint=FINGERPRINT)
+        self.assertEqual(self.known.checked, [("provider", FINGERPRINT, FINGERPRINT)])
+
+    async def test_raw_and_new(self) -> None:
+        """A raw service that was never anything else is taken as it is."""
+        await self.taken()
+
+    async def test_downgrade(self) -> None:
+        """A service that was visited over a link is not visited without."""
+        self.known.linked.add(("provider", "web"))
+        await self.refused("was encrypted before")
+
+    async def test_downgrade_that_is_wanted(self) -> None:
+        """Unless the configuration says that it may."""
+        self.known.linked.add(("provider", "web"))
+        self.visitor = self.visiting(mode="raw")
+        await self.taken()
+
+    async def test_link_wanted(self) -> None:
+        """Raw, where the configuration wants a link."""
+        self.visitor = self.visiting(mode="link")
+        await self.refused("unencrypted")
+
+    async def test_pin_and_raw(self) -> None:
+        """Raw, where the configuration wants an identity: nobody would prove it."""
+        for mode in ("auto", "raw"):
+            self.visitor = self.visiting(peer_fingerprint=FINGERPRINT, mode=mode)
+            await self.refused("unencrypted")
+
+    async def test_encrypted_now(self) -> None:
+        """A raw stream whose new session is one of a link ends: its bytes are no TLS."""
+        program, accepted = self.pair()
+        program.send(b"question")
+        self.visitor.serve(accepted)
+        await self.grant()
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.send(b"-" + bytes([Refusal.NOT_LIVE]))
+        await self.grant(2, mode="link", peer_fingerprint=FINGERPRINT)
+        await self.is_reset(program)
+        self.assertRaises(BlockingIOError, self.relay.accept)
+
+
+class SeveralServersTests(HandMadeServer):
+    """
+    A provider that may be known to any of two servers.
+
+    @ivar controls: what the visitor says to each.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.controls = [self.control, FakeControl()]
+        self.logins: list[Deferred[Any]] = []
+        self.second = ServerConnection(reactor, self.login, heartbeat_interval=100)  # type: ignore[arg-type]
+        self.second.startService()
+        self.addCleanup(self.second.stopService)
+        connect = ConnectConfig(name="web", target="provider", service="web", local_port=0)
+        self.visitor = Visitor(self.machinery, [self.connection, self.second], connect)
+        self.addCleanup(self.visitor.close)
+
+    def login(self) -> Deferred[Any]:
+        self.logins.append(Deferred())
+        return self.logins[-1]
+
+    def asked(self, server: int) -> list[Any]:
+        """The requests that a server got."""
+        sent = self.controls[server].sent
+        return [message for message in sent if isinstance(message, messages.ConnectRequest)]
+
+    def grant(self, server: int, session_id: str = "a" * 32) -> None:
+        self.controls[server].receive(
+            messages.CreateSession(
+                session_id=session_id,
+                peer_client_id="provider",
+                service=messages.Service(id="web", protocol="tcp", local_port=80),
+                relay_addr=self.relay_address,
+                channel_key=self.key,
+                request_id=self.asked(server)[-1].request_id,
+            )
+        )
+
+    def refuse(self, server: int, code: str) -> None:
+        self.controls[server].receive(
+            messages.Error(code=code, message=code, request_id=self.asked(server)[-1].request_id)
+        )
+
+    def test_first(self) -> None:
+        """The first server that is there is asked first, and alone if it knows the provider."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        self.assertEqual(self.successResultOf(asked).id, "a" * 32)
+        self.assertEqual(self.asked(1), [])
+
+    def test_next(self) -> None:
+        """When the first does not have the provider, or does not answer, the next is asked."""
+        self.logins[0].callback(self.controls[1])
+        for code in ("unknown_client", "client_offline", "unknown_service", "timeout"):
+            asked = self.visitor.session()
+            self.refuse(0, code)
+            self.grant(1)
+            self.visitor.over(self.successResultOf(asked))
+
+    def test_nobody(self) -> None:
+        """When none of them has it, that is the answer."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.refuse(0, "unknown_client")
+        self.refuse(1, "client_offline")
+        self.assertEqual(self.failureResultOf(asked, RequestError).value.code, "client_offline")
+
+    def test_refused(self) -> None:
+        """A no of one server does not keep another from a yes; if there is none, it is said."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.refuse(0, "rejected")
+        self.refuse(1, "unknown_client")
+        self.assertEqual(self.failureResultOf(asked, RequestError).value.code, "rejected")
+        asked = self.visitor.session()
+        self.refuse(0, "session_limit")
+        self.grant(1)
+        self.successResultOf(asked)
+
+    def test_first_is_away(self) -> None:
+        """A server that is away is not waited for as long as there is another."""
+        self.logins[0].callback(self.controls[1])
+        self.connection._login = Deferred  # type: ignore[assignment]
+        self.controls[0].lose()
+        asked = self.visitor.session()
+        self.grant(1)
+        self.successResultOf(asked)
+
+    async def test_all_away(self) -> None:
+        """When all are away the first one to come back is asked."""
+        self.connection._login = Deferred  # type: ignore[assignment]
+        self.controls[0].lose()
+        asked = self.visitor.session()
+        self.logins[0].callback(self.controls[1])
+        self.grant(1)
+        self.successResultOf(asked)
+        self.assertEqual(self.connection._waiting, [])
+
+    def test_close_while_all_are_away(self) -> None:
+        """Closing gives up waiting for any of them."""
+        self.connection._login = Deferred  # type: ignore[assignment]
+        self.controls[0].lose()
+        asked = self.visitor.session()
+        self.visitor.close()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual((self.connection._waiting, self.second._waiting), ([], []))
+        self.logins[0].callback(self.controls[1])
+        self.assertEqual(self.asked(1), [])
+
+    def test_lost_while_asking(self) -> None:
+        """When the server is lost before it answers the next is asked."""
+        self.logins[0].callback(self.controls[1])
+        self.connection._login = Deferred  # type: ignore[assignment]
+        asked = self.visitor.session()
+        self.controls[0].lose()
+        self.grant(1)
+        self.successResultOf(asked)
+
+    def test_closed_by_another(self) -> None:
+        """What a server says of sessions is about its own: others' do not end by it."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        session = self.successResultOf(asked)
+        closed = messages.SessionClosed(session_id=session.id, reason="happy", bytes_transferred=0)
+        self.controls[1].receive(closed)
+        self.assertTrue(session.live)
+        self.controls[1].lose()
+        self.assertTrue(session.live)
+        self.controls[0].receive(closed)
+        self.assertFalse(session.live)
+
+    def test_given_back_to_its_server(self) -> None:
+        """On closing, a session is given back to the server that it is of."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.refuse(0, "unknown_client")
+        self.grant(1)
+        self.successResultOf(asked)
+        self.visitor.close()
+        self.assertEqual(self.controls[1].sent[-1], messages.CloseSession(session_id="a" * 32))
+        self.assertEqual(self.sent(messages.CloseSession), [])
 
 
 class WaitTests(HandMadeServer):

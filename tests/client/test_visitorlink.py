@@ -248,6 +248,40 @@ class VisitorLinkTests(LinkTestCase):
         await self.channel()
         await self.works(program, served)
 
+    async def test_program_of_an_outage(self) -> None:
+        """
+        A program that comes while there is no channel waits as long; older streams wait longer,
+        also those in which only the service has spoken.
+        """
+        self.patch(module, "FIRST_CHANNEL", 0.05)
+        program = self.program()
+        await self.grant()
+        leg = await self.channel()
+        served = await self.accept(self.service)
+        served.send(b"220")
+        self.assertEqual(await self.receive(program, 3), b"220")
+        await self.connected()
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not self.visitor.link.link.connected)
+        await self.is_reset(self.program())
+        await self.channel()
+        await self.works(program, served)
+        self.assertRaises(BlockingIOError, self.service.accept)
+
+    async def test_program_of_a_short_outage(self) -> None:
+        """If there is a channel in time, its stream is carried, and nobody resets it later."""
+        self.patch(module, "FIRST_CHANNEL", 0.05)
+        _, _, leg = await self.running()
+        await self.connected()
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not self.visitor.link.link.connected)
+        self.patch(module, "FIRST_CHANNEL", 5)
+        late = self.program()
+        await self.channel()
+        late.send(b"y")
+        await self.works(late, await self.served(b"y"))
+        self.assertFalse(self.visitor.link._patience.active())
+
     async def test_provider_died(self) -> None:
         """A link that the provider's new process does not know is over; the next is another."""
         program, _, leg = await self.running()
@@ -262,6 +296,29 @@ class VisitorLinkTests(LinkTestCase):
         await self.channel()
         await self.works(another, await self.served(b"y"))
         self.assertEqual(len(self.sent(messages.ConnectRequest)), 1)
+
+    async def test_never_begun_twice(self) -> None:
+        """A link whose first channel broke is not begun anew with another process."""
+        program = self.program()
+        program.send(b"once")
+        await self.grant(1, peer_process="one")
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.close()
+        await self.turned_away(Refusal.NOT_LIVE)
+        await self.grant(2, peer_process="another")
+        await self.is_reset(program)
+        self.assertIn("process has died", self.warnings[-1]["text"])
+        self.assertEqual(len(list(self.links)), 0)
+
+    async def test_same_process(self) -> None:
+        """A session that another server grants for the same process is as good."""
+        program = self.program()
+        program.send(b"x")
+        await self.grant(1, peer_process="one")
+        await self.turned_away(Refusal.NOT_LIVE)
+        await self.grant(2, peer_process="one")
+        await self.channel()
+        await self.works(program, await self.served(b"x"))
 
     async def test_too_many_links(self) -> None:
         """A link that the provider has no room for ends at once, with the reason."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..foreign_client import PATIENCE, Client, open_websocket
+from ..plane.test_datagrams import taken_by_udp
 from .processes import TWISTD, ProcessTestCase, needs, program
 
 PRINT = "sha256:" + "ab" * 32
@@ -330,8 +331,7 @@ class BadInput(ProcessTestCase):
                 "relaytun-server",
                 [f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use"],
             )
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
+        with taken_by_udp() as taken:
             number = taken.getsockname()[1]
             done = self.twistd(
                 *("-n", "--pidfile=", "relaytun-server", *arguments),

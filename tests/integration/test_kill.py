@@ -364,10 +364,11 @@ class ControlLost(KillTestCase):
 class Proxy:
     """A TCP hop in front of a port, whose connections can be cut."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        """@param address: where it listens."""
         self._target = target
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(address)
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 

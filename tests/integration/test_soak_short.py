@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from ..soak.fuzz import run_for
 from .churn import open_and_close
 from .links import MIB, Kills, Traffic, Tunnel
 from .processes import ProcessTestCase
@@ -52,3 +55,11 @@ class LinkSurvivesKills(ProcessTestCase):
             traffic.finish()
         for client, then in zip(clients, before, strict=True):
             self.assertLess(client.memory() - then, self.GROWTH, client.name)
+
+
+class FrameFuzz(SynchronousTestCase):
+    def test_bounded_and_typed(self) -> None:
+        """Whatever frames come for two seconds, nothing breaks, and much is tried."""
+        seen = run_for(2.0, seed=1)
+        for what in ("frames", "no frame", "steps", "answers", "ended by PROTOCOL"):
+            self.assertGreater(seen[what], 0, seen)

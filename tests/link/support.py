@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.task import Clock
 
-from relaytun.link.link import ACK_DELAY, Link, refuse
+from relaytun.link import acks
+from relaytun.link.link import Link, refuse
 from relaytun.link.memory import Memory
 from relaytun.link.stream import Stream
 from relaytun.wire import frames
@@ -26,9 +27,11 @@ class FakeChannel:
     @ivar queue: what it was given and has not written.
     @ivar pipe: what it wrote, on its way to the other end.
     @ivar cut: what it writes goes nowhere.
+    @ivar brittle: it notices that when it is given a large frame, which it writes at once.
     """
 
     ENOUGH = 256 * 1024
+    LARGE = 16 * 1024
 
     def __init__(self) -> None:
         self.owner: object = None
@@ -40,6 +43,7 @@ class FakeChannel:
         self.queue: deque[memoryview | bytes] = deque()
         self.pipe = bytearray()
         self.cut = False
+        self.brittle = False
         self._cipher = b""
         self.other: FakeChannel = self
         self._reader = Reader()
@@ -62,6 +66,8 @@ class FakeChannel:
         """See L{Channel}."""
         if self.open:
             self.queue.append(frame)
+            if self.brittle and len(frame) >= self.LARGE:
+                self.lose()
 
     def flush(self) -> None:
         """See L{Channel}."""
@@ -70,6 +76,12 @@ class FakeChannel:
     def holds(self, frame: memoryview) -> bool:
         """See L{Channel}."""
         return any(one is frame for one in self.queue)
+
+    def close_with(self, frame: bytes) -> None:
+        """See L{relaytun.link.channel.Channel}."""
+        self.send(frame)
+        self.flush()
+        self.close()
 
     def close(self) -> None:
         """See L{Channel}."""
@@ -241,26 +253,26 @@ class Keeper:
         self.serve: Callable[[Stream], Program | None] = lambda stream: Program(stream, memory)
 
     def wants_channel(self, link: Link, slot: int) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.wanted.append(slot)
 
     def opened(self, link: Link, stream: Stream) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.opened_streams.append(stream)
         program = self.serve(stream)
         if program is not None:
             self.programs[stream.id] = program
 
     def ended(self, link: Link, cause: Reset) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.causes.append(cause)
 
     def secured(self, link: Link, channel: object) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+        """See L{relaytun.link.parties.Keeper}."""
         self.proven.append(channel)
 
-    def datagram(self, link: Link, flow: int, payload: memoryview) -> None:
-        """See L{relaytun.link.link.Keeper}."""
+    def datagram(self, flow: int, payload: memoryview) -> None:
+        """See L{relaytun.link.link.Link.datagram_received}."""
         self.datagrams.append((flow, bytes(payload)))
 
 
@@ -271,6 +283,7 @@ class Side:
         self.memory = Memory()
         self.keeper = Keeper(self.memory)
         self.link = kind(clock, self.keeper, self.memory, LINK_ID, "ssh", visitor)
+        self.link.datagram_received = self.keeper.datagram
 
     @property
     def programs(self) -> dict[int, Program]:
@@ -373,7 +386,7 @@ class Pair:
         """Everything arrives."""
         for _ in range(10_000):
             if not self.turn():
-                self.clock.advance(ACK_DELAY)
+                self.clock.advance(acks.DELAY)
                 if not self.turn():
                     return
         raise AssertionError("it never comes to rest")

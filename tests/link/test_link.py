@@ -257,6 +257,23 @@ class ResumeTests(LinkCase):
         self.pair.settle()
         self.assert_delivered(self.pair.served(program), BLOCK)
 
+    def test_worn(self) -> None:
+        """A worn channel is replaced by the visitor; nothing that was on its way is lost."""
+        near, far = self.connected()
+        link = self.pair.visitor.link
+        self.pair.far.link.worn(far)  # type: ignore[arg-type]
+        link.worn(near)  # type: ignore[arg-type]
+        self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
+        program = Program(link.open_stream(), self.pair.visitor.memory)
+        program.write(b"on its way")
+        newer, _ = self.pair.dial(MAIN)
+        self.pair.settle()
+        self.assertFalse(near.open)
+        self.assertIs(link.channels[MAIN], newer)
+        self.assertEqual(bytes(self.pair.far.programs[1].got), b"on its way")
+        link.worn(near)  # type: ignore[arg-type]
+        self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
+
     def test_unproven_channels_change_nothing(self) -> None:
         """Channels that are lost before the other side answers leave everything as it is."""
         near, _ = self.connected()
@@ -265,7 +282,7 @@ class ResumeTests(LinkCase):
             newer.lose()
         link = self.pair.visitor.link
         self.assertIs(link.channels[MAIN], near)
-        self.assertEqual(link._arriving, set())
+        self.assertEqual(link.channels.arriving, set())
 
     def test_generations(self) -> None:
         """Each channel of a slot has a higher generation than those before it."""
@@ -286,14 +303,14 @@ class ResumeTests(LinkCase):
         self.assertTrue(self.pair.far.link.connected)
 
     def test_refused_as_stale(self) -> None:
-        """A visitor whose channel is refused as stale wants another, and loses nothing else."""
+        """A visitor whose newer channel is refused as stale keeps the one that it has."""
         self.connected()
         near, far = self.pair.dial()
         refuse(far, Reset.STALE)  # type: ignore[arg-type]
         self.pair.settle()
         link = self.pair.visitor.link
         self.assertEqual((near.open, link.connected, link.over), (False, True, None))
-        self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
+        self.assertEqual(self.pair.visitor.keeper.wanted, [])
 
     def test_overtaken_newcomer(self) -> None:
         """The one of two new channels that is older never takes the place of the newer one."""
@@ -590,6 +607,7 @@ class EndingTests(LinkCase):
             Reset.SHUTDOWN,
             Reset.TIMEOUT,
             Reset.PROTOCOL,
+            Reset.LIMIT,
         }
         for cause in Reset:
             self.setUp()

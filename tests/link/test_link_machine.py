@@ -38,10 +38,12 @@ SMALLER = {
     "relaytun.link.stream.PAYLOAD": 1000,
     "relaytun.link.stream.TRICKLE": 100,
     "relaytun.link.memory.SMALL": 300,
+    "relaytun.link.stream.SMALL": 300,
     "relaytun.link.memory.CHUNK": 1024,
 }
 CAP = 20_000
 ENOUGH = 3000
+LARGE = 400
 MOST_CHANNELS = 5
 MOST_STREAMS = 4
 #: What happened, over all runs.
@@ -174,7 +176,7 @@ class LinkMachine(RuleBasedStateMachine):
         super().__init__()
         self.patches = [mock.patch(name, value) for name, value in SMALLER.items()]
         self.patches.append(mock.patch("relaytun.link.link.Stream", CountedStream))
-        self.patches.append(mock.patch.object(FakeChannel, "ENOUGH", ENOUGH))
+        self.patches.append(mock.patch.multiple(FakeChannel, ENOUGH=ENOUGH, LARGE=LARGE))
         for patch in self.patches:
             patch.start()
         self.world = World()
@@ -281,14 +283,20 @@ class LinkMachine(RuleBasedStateMachine):
         for talker in self.world.talkers:
             talker.hungry = hungry
 
-    @rule(data=st.data(), kept=st.integers(0, 3000), other=st.integers(0, 3000))
-    def cut(self, data: st.DataObject, kept: int, other: int) -> None:
+    @rule(
+        data=st.data(),
+        kept=st.integers(0, 3000),
+        other=st.integers(0, 3000),
+        brittle=st.booleans(),
+    )
+    def cut(self, data: st.DataObject, kept: int, other: int, brittle: bool) -> None:
         """A channel breaks: of what is on its way so much still arrives; nobody has noticed."""
         pair = self.choose(data, self.world.ends)
         if pair is not None:
             for end, size in zip(pair, (kept, other), strict=True):
                 del end.pipe[size:]
                 end.cut = True
+                end.brittle = brittle
 
     @rule(data=st.data())
     def notice(self, data: st.DataObject) -> None:
@@ -375,21 +383,25 @@ class LinkMachine(RuleBasedStateMachine):
             for talker in world.talkers:
                 talker.hungry = True
             for pair in world.ends:
-                for end in pair:
-                    end.cut = True
-                    end.pipe.clear()
-                for end in pair:
-                    end.lose()
+                if any(end.cut or not end.open for end in pair):
+                    for end in pair:
+                        end.cut = True
+                        end.pipe.clear()
+                    for end in pair:
+                        end.lose()
             for talker in world.talkers:
                 talker.eat()
-            world.dial(MAIN)
             world.settle()
+            if not world.visitor.link.connected:
+                world.dial(MAIN)
+                world.settle()
             for talker in world.talkers:
                 if not talker.broke:
                     talker.close()
             world.settle()
         if world.visitor.link.over is not None:
             SEEN["over"] += 1
+            world.settle()
             world.clock.advance(2 * RESUME_TIMEOUT)
             world.settle()
         sides = [side for side in (world.visitor, world.provider) if side is not None]
@@ -402,7 +414,7 @@ class LinkMachine(RuleBasedStateMachine):
             link = side.link
             assert not link.streams and not side.memory.used
             if link.over is None:
-                assert not link._resets and not link._stranded and not link._unacked
+                assert not link._resets and not link._stranded and not link._acks._streams
                 SEEN["quiet"] += 1
             link.close(Reset.SHUTDOWN)
         assert not world.clock.getDelayedCalls()

@@ -101,6 +101,7 @@ class SealingTests(SynchronousTestCase):
         """Data moves to a new secret when the other side has shown that it has it."""
         visitor, provider = pair(1)
         visitor.renew(2, OTHER)
+        self.assertTrue(visitor.changing)
         (packet,) = visitor.seal(1, 7, [b"early"])
         self.assertEqual(opened(provider, packet), [(7, b"early")])
         (packet,) = visitor.seal(1, 0, [b"probe"], newest=True)
@@ -109,6 +110,7 @@ class SealingTests(SynchronousTestCase):
         (probe,) = provider.seal(1, 0, [b"probe"], newest=True)
         (late,) = provider.seal(1, 7, [b"late"])
         self.assertEqual(opened(visitor, probe), [(0, b"probe")])
+        self.assertFalse(visitor.changing)
         self.assertEqual(opened(visitor, late), [(7, b"late")])
         (packet,) = visitor.seal(1, 7, [b"new"])
         self.assertEqual(SEALED_HEADER.unpack(packet[:14])[2] >> 48, 2)

@@ -33,6 +33,20 @@ def udp(host: str = "127.0.0.1", **options: Any) -> socket.socket:
     return sock
 
 
+def taken_by_udp() -> socket.socket:
+    """A UDP socket on a number that no TCP port has."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.bind(("127.0.0.1", 0))
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                sock.bind(tcp.getsockname())
+            except OSError:
+                sock.close()
+            else:
+                return sock
+
+
 class Failing:
     """A socket whose next sends fail."""
 

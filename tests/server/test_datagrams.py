@@ -30,7 +30,7 @@ from relaytun.wire.datagram import (
 )
 from relaytun.wire.preamble import Role
 
-from ..plane.test_datagrams import udp as bound
+from ..plane.test_datagrams import taken_by_udp, udp as bound
 from ..plane.test_splice import until
 from .support import ANN, BOB, BrokerCase, udp
 
@@ -329,8 +329,7 @@ class PortTests(TestCase):
 
     def test_busy(self) -> None:
         """A busy UDP port is an error of one line."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
+        with taken_by_udp() as taken:
             tcp, relay = self.port(taken.getsockname()[1])
             self.start(tcp)
             error = self.assertRaises(UserError, relay.privilegedStartService)
@@ -340,6 +339,18 @@ class PortTests(TestCase):
             "Address already in use",
         )
         relay.stopService()
+
+    def test_any_number(self) -> None:
+        """A number that the kernel chose, and that is busy for UDP, is given up for another."""
+        tcp, relay = self.port()
+        self.start(tcp)
+        first = tcp.number
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", first))
+            self.start(relay)
+        self.assertNotEqual(tcp.number, first)
+        with socket.create_connection(("127.0.0.1", tcp.number)):
+            pass
 
     def test_no_number(self) -> None:
         """Beside a relay port without a number there are no datagrams."""

@@ -7,6 +7,8 @@ They are tests, but not found by trial: C{python -m tests.soak} runs them.
 from __future__ import annotations
 
 import contextlib
+import random
+import resource
 import socket
 import sys
 import threading
@@ -15,12 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from twisted.logger import globalLogBeginner
+
 from relaytun.adminsocket import ask
 
 from ..integration.churn import open_and_close
 from ..integration.processes import ProcessTestCase, dialled, free_port
 from ..integration.services import ask_source, digest, digest_of, take
 from ..integration.test_slow_reader import SlowReaderTestCase
+from .fuzz import run_for
 
 _MIB = 1024 * 1024
 
@@ -137,6 +142,27 @@ def trickling(connection: socket.socket) -> Iterator[None]:
         over.set()
         connection.shutdown(socket.SHUT_RDWR)
         reader.join()
+
+
+class FrameFuzz(Soak):
+    """A hostile other side of a link."""
+
+    SECONDS = 600.0
+
+    def test_bounded_and_typed(self) -> None:
+        """Whatever frames come for ten minutes, nothing breaks and nothing grows."""
+        # Until somebody wants it, Twisted keeps what is logged, and all that it is about.
+        globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+        seed = random.randrange(2**32)
+        self.note("seed", f"{seed}")
+        run_for(self.SECONDS / 60, seed)
+        level = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seen = run_for(self.SECONDS, seed + 1)
+        growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - level) / 1024
+        self.note("frames decoded, and garbage", f"{seen['frames']}, {seen['no frame']}")
+        self.note("steps of hostile links", f"{seen['steps']}")
+        self.note("MiB that the process grew", f"{growth:.1f}")
+        self.assertLess(growth, 64)
 
 
 class HerdComesBack(Soak):

@@ -107,6 +107,13 @@ class ReaderTests(SynchronousTestCase):
         assert isinstance(frame.payload, memoryview)
         self.assertIs(frame.payload.obj, data.obj)
 
+    def test_header_alone(self) -> None:
+        """A header of DATA without any of its bytes says nothing yet."""
+        whole = encoded((Kind.DATA, 1, 7, 100, b"abc"))
+        reader = Reader()
+        self.assertEqual(read(reader, whole[:HEADER_SIZE]), [])
+        self.assertEqual(read(reader, whole[HEADER_SIZE:]), [(Kind.DATA, 1, 7, 100, b"abc")])
+
     @settings(max_examples=400)
     @given(
         st.one_of(
@@ -227,6 +234,7 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(list(Kind), list(range(1, 12)))
         self.assertEqual(
             " ".join(cause.name for cause in sorted(Reset)),
-            "OVER PROGRAM SERVICE PROTOCOL TIMEOUT SHUTDOWN UNKNOWN LIMIT STALE FORBIDDEN",
+            "OVER PROGRAM SERVICE PROTOCOL TIMEOUT SHUTDOWN UNKNOWN LIMIT STALE FORBIDDEN "
+            "COMPRESSION",
         )
-        self.assertEqual(list(Reset), list(range(10)))
+        self.assertEqual(list(Reset), list(range(11)))

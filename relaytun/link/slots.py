@@ -1,0 +1,81 @@
+"""
+The channels of a link: one for each slot at most, and those that are about to take one.
+
+A channel is newer than another one of its slot if its generation is higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .channel import Channel
+from .stream import BULK_SLOT, MAIN
+
+
+class Slots:
+    """
+    @ivar arriving: channels that are proven, but do not carry yet.
+    """
+
+    def __init__(self) -> None:
+        self.arriving: set[Channel] = set()
+        self._channels: list[Channel | None] = [None, None]
+        self._generations = [0, 0]
+
+    def __getitem__(self, slot: int) -> Channel | None:
+        return self._channels[slot]
+
+    def __iter__(self) -> Iterator[Channel]:
+        """Those that carry, the main one first."""
+        return (channel for channel in self._channels if channel is not None)
+
+    @property
+    def first(self) -> Channel | None:
+        """The one for whatever any channel may carry."""
+        return self._channels[MAIN] or self._channels[BULK_SLOT]
+
+    @property
+    def all(self) -> list[Channel]:
+        """Those that carry, and those that are about to."""
+        return [*self, *self.arriving]
+
+    def next_generation(self, slot: int) -> int:
+        """For the visitor's next channel of C{slot}."""
+        self._generations[slot] += 1
+        return self._generations[slot]
+
+    def admit(self, slot: int, generation: int) -> bool:
+        """@return: whether a visitor's channel is the newest; if so, it counts from now on."""
+        if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
+            return False
+        self._generations[slot] = generation
+        return True
+
+    def put(self, channel: Channel) -> None:
+        """It carries from now on, in its slot, which is empty."""
+        self.arriving.discard(channel)
+        self._channels[channel.slot] = channel
+
+    def empty(self, slot: int) -> None:
+        """The channel of C{slot} carries no more."""
+        self._channels[slot] = None
+
+    def expects(self, slot: int) -> bool:
+        """Whether C{slot} has a channel, or is about to."""
+        coming = any(channel.slot == slot for channel in self.arriving)
+        return coming or self._channels[slot] is not None
+
+    def overtaken(self, channel: Channel) -> list[Channel]:
+        """@return: those that were to have C{channel}'s slot before it; they arrive no more."""
+        older = [
+            other
+            for other in self.arriving
+            if other.slot == channel.slot and other.generation < channel.generation
+        ]
+        self.arriving.difference_update(older)
+        return older
+
+    def clear(self) -> None:
+        """There is none any more."""
+        self._channels = [None, None]
+        self.arriving.clear()
