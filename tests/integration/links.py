@@ -23,9 +23,9 @@ from .shared import Keeper
 
 MIB = 1024 * 1024
 #: So that what never comes back is found soon, and what takes a moment is not.
-RESUME_TIMEOUT = 3
+RESUME_TIMEOUT = 2
 #: Many kills in a row are not to make the clients slow for the tests that follow.
-QUICK = "reconnect_interval = 0.1s\nheartbeat_interval = 1s"
+QUICK = "reconnect_interval = 0.02s\nheartbeat_interval = 1s"
 #: Odd lengths, so that a gap or a repetition of any usual buffer size shows; not the same in both
 #: directions, so that an echo shows.
 _BLOCKS = [random.Random(seed).randbytes(MIB - 3) for seed in (1, 2)]
