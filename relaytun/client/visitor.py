@@ -72,6 +72,7 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
+        self._programs = 0  # That wait for a session.
         for connection in connections:
             connection.hurries.append(self._hurries)
 
@@ -242,7 +243,14 @@ class Visitor:
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
-        return self.session().addTimeout(OUTAGE, self.machinery.reactor)
+        """The session, for a program that waits for it."""
+
+        def over(result: ClientSession | Failure) -> ClientSession | Failure:
+            self._programs -= 1
+            return result
+
+        self._programs += 1
+        return self.session().addTimeout(OUTAGE, self.machinery.reactor).addBoth(over)
 
     def _raw_session(self) -> Deferred[ClientSession]:
         """Another one for a stream that has begun."""
@@ -286,7 +294,7 @@ class Visitor:
             )
 
     def _hurries(self) -> bool:
-        return self.link is not None and self.link.is_waiting
+        return bool(self._programs) or (self.link is not None and self.link.is_waiting)
 
     def _forget_if_over(self, session: ClientSession) -> None:
         if not session.live and not session.streams and session.id in self.sessions:
