@@ -84,6 +84,12 @@ class Names(UdpTestCase):
         self.assertEqual(answer.count("x" * 250), 12)
 
 
+class NamesBlocked(Names):
+    """The same where UDP does not get to the relay."""
+
+    blocked = True
+
+
 class Speed(UdpTestCase):
     """
     iperf3, whose control connection is TCP on the same number: that is a second service.
@@ -143,11 +149,17 @@ class Speed(UdpTestCase):
 
     def test_both_ways(self) -> None:
         """Several flows at a steady rate arrive nearly whole, to the service and from it."""
-        self.wait_for_path("udp")
+        self.wait_for_usual_path()
         for options in (("-P", "3"), ("-R",)):
             summary = self.measure(*options)
             self.assertGreater(summary["packets"], 1000)
             self.assertLess(summary["lost_percent"], 1, f"{options}: {summary}")
+
+
+class SpeedBlocked(Speed):
+    """The same where UDP does not get to the relay."""
+
+    blocked = True
 
 
 class Observed(UdpTestCase):

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from relaytun.wire.datagram import BIND_SIZE, MAGIC
 
@@ -189,9 +189,11 @@ class UdpTestCase(ProcessTestCase):
 
     @ivar daemons: the three processes, by the name of their state directory.
     @ivar port: the local one that leads to the service.
+    @cvar blocked: whether no UDP gets to the relay.
     """
 
     port: int
+    blocked: ClassVar[bool] = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -218,10 +220,20 @@ class UdpTestCase(ProcessTestCase):
         if not hasattr(self, "ports"):
             self.ports = free_port(), free_port()
         control, relay = map(str, self.ports)
+        if self.blocked:
+            host = ROUTER
         options = () if host is None else (f"--public-host={host}",)
         server = self.start_server(*options, control=control, relay=relay, config=config)
         self.daemons["server"] = server
+        if self.blocked:
+            self.route().block()
         return server
+
+    def route(self) -> Router:
+        """A router in front of the server that was started."""
+        router = Router(*self.ports)
+        self.addCleanup(router.close)
+        return router
 
     def run_provider(
         self, port: int, more: str = "", client: str = "", host: str = "127.0.0.1"
@@ -264,8 +276,7 @@ class UdpTestCase(ProcessTestCase):
     def run_tunnel_behind_router(self, service: int) -> Router:
         """All three, with a router between the server and both clients."""
         self.run_server(host=ROUTER)
-        router = Router(*self.ports)
-        self.addCleanup(router.close)
+        router = self.route()
         self.run_provider(service)
         self.run_visitor()
         return router
@@ -283,6 +294,10 @@ class UdpTestCase(ProcessTestCase):
             for session in sessions
             if session["service"] == "game" and "datagrams" in session
         }
+
+    def wait_for_usual_path(self) -> None:
+        """Until datagrams go as they should in this test: by UDP if it is not blocked."""
+        self.wait_for_path("link" if self.blocked else "udp")
 
     def wait_for_path(self, path: str) -> None:
         """Until datagrams take C{path} both ways."""
