@@ -26,7 +26,6 @@ def session_of(granted: CreateSession, connect: ConnectConfig, known: KnownPeers
     @raise UserError: if this is not what the user means to visit.
     """
     _judge(granted, connect, known)
-    fingerprint = granted.peer_fingerprint
     try:
         key = channel_key(granted.channel_key)
     except ValueError:
@@ -42,7 +41,8 @@ def session_of(granted: CreateSession, connect: ConnectConfig, known: KnownPeers
         mode=granted.mode,
         protocol=granted.service.protocol,
         datagram_session=given(granted.datagram_session),
-        peer_fingerprint="" if fingerprint is UNSET else str(fingerprint),
+        peer_fingerprint=given(granted.peer_fingerprint) or "",
+        peer_process=given(granted.peer_process),
         compressed=granted.service.compression == "zstd",
     )
 

@@ -13,9 +13,9 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -32,6 +32,8 @@ from .machinery import Machinery
 VERDICT_TIMEOUT = 15.0
 #: After these the same leg may succeed in a new session.
 _SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
+
+_Given = TypeVar("_Given", int, str)
 
 
 class LegRefused(Exception):
@@ -65,6 +67,7 @@ class ClientSession:
     @ivar datagram_session: its number on the relay's UDP port, if the service is udp.
     @ivar peer_fingerprint: whose identity the other side of a link must have.
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
+    @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
     """
 
@@ -83,6 +86,7 @@ class ClientSession:
     protocol: str = "tcp"
     datagram_session: int | None = None
     peer_fingerprint: str = ""
+    peer_process: str | None = None
     compressed: bool = False
     link: Link | None = None
 
@@ -126,9 +130,9 @@ class ClientSession:
         }
 
 
-def given(number: int | UnsetType) -> int | None:
-    """A number of a message that may have been left out."""
-    return None if number is UNSET else int(number)
+def given(value: _Given | UnsetType) -> _Given | None:
+    """A value of a message that may have been left out."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def channel_key(text: str) -> bytes:

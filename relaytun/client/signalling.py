@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,9 @@ from ..wire.text import printable
 LOGIN_TIMEOUT = 15.0
 #: The largest message taken from a server: a list of 10,000 clients has room.
 MAX_MESSAGE = 16 * 1024 * 1024
+
+#: What this process is called, for visitors that have to know whether it is still the same one.
+_PROCESS = secrets.token_hex(8)
 
 
 class LoginError(UserError):
@@ -144,6 +148,7 @@ async def _login(
             certificate=base64.b64encode(identity.der).decode("ascii"),
             proof=base64.b64encode(identity.sign(statement)).decode("ascii"),
             transient=transient,
+            process=_PROCESS,
         )
     )
     protocol.when_lost(answered.cancel)

@@ -373,7 +373,8 @@ class Link:
             return
         stream = self.streams[number] = Stream(self, number, channel.slot, flags)
         self._keeper.opened(self, stream)
-        self._acks.add(stream, False)  # It need not be told again.
+        if number in self.streams:
+            self._acks.add(stream, False)  # It need not be told again.
 
     def _finished(self, channel: Channel, number: int, offset: int) -> None:
         stream = self.streams.get(number)

@@ -100,6 +100,7 @@ class Conversation:
         first = peer.client_id is None
         peer.client_id = client_id
         peer.transient = transient
+        peer.process = request.process
         if not transient:
             peer.services = services
         if displaced is not None:

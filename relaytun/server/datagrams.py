@@ -13,6 +13,7 @@ fresh counter.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import secrets
 import socket
@@ -36,6 +37,9 @@ COOKIE_SLOT = 30.0
 #: Answers to one side of a session at once, and for each second.
 ANSWERS_AT_ONCE = 8
 ANSWERS_PER_SECOND = 1.0
+
+#: Numbers that are tried, if any will do.
+MOST_MOVES = 20
 
 
 class NumberedSessions(Protocol):
@@ -105,17 +109,25 @@ class DatagramRelay(Service):
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
-        host, port = self._tcp.address["host"], self._tcp.number
-        if not port:
-            return  # A UNIX socket has no number.
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.bind((host, port))
-        except OSError as error:
-            sock.close()
-            raise UserError(
-                f"cannot listen on udp:{port}, which goes with the relay port: {error.strerror}"
-            ) from None
+        for _ in range(MOST_MOVES):
+            host, port = self._tcp.address["host"], self._tcp.number
+            if not port:
+                return  # A UNIX socket has no number.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                sock.bind((host, port))
+                break
+            except OSError as error:
+                sock.close()
+                # A number that the kernel chose for TCP may be taken for UDP.
+                if error.errno == errno.EADDRINUSE and self._tcp.move():
+                    continue
+                raise UserError(
+                    f"cannot listen on udp:{port}, which goes with the relay port: {error.strerror}"
+                ) from None
+        else:
+            raise UserError("no number is free for the relay port, in both TCP and UDP")
         prepare_datagrams(sock, whole=True)
         self._socket = DatagramSocket(self._reactor, sock, ReceiveBuffer(), self.received)
 

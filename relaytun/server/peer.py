@@ -25,6 +25,7 @@ class Peer:
     @ivar client_id: its name, once it is registered.
     @ivar fingerprint: of the identity that it has proven, if any.
     @ivar transient: it is a login beside the main one of its client.
+    @ivar process: what it calls its process, if it does.
     @ivar services: what it offers, by id.
     @ivar gone: nobody listens any more.
     """
@@ -50,6 +51,7 @@ class Peer:
         self.client_id: str | None = None
         self.fingerprint: str | None = None
         self.transient = False
+        self.process: str | UnsetType = UNSET
         self.services: dict[str, Service] = {}
         self.gone = False
 

@@ -9,6 +9,7 @@ bare sockets.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,8 @@ from ..plane.accept import Acceptor, end_in_order
 
 #: Logins taken in one turn of the reactor; each costs about a millisecond until it is registered.
 LOGINS_AT_ONCE = 16
+
+_ANY_NUMBER = re.compile(r"tcp6?:(port=)?0(:|\Z)")
 
 
 class ListeningPort(Service):
@@ -77,6 +80,21 @@ class ListeningPort(Service):
         listening.addCallbacks(self._listens, failures.append)
         if failures:  # Endpoints of this machine know at once.
             self._failed(failures[0].value)
+
+    def move(self) -> bool:
+        """
+        Listen on another number, if the kernel chose this one.
+
+        @return: whether it does; not if the number was asked for.
+        """
+        listening = self._listening
+        if listening is None or not _ANY_NUMBER.match(self.description):
+            return False
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        self.privilegedStartService()
+        listening.stopListening()
+        return True
 
     def stopService(self) -> Deferred[Any] | None:
         super().stopService()

@@ -164,6 +164,7 @@ class Session:
                 mode=self.mode,
                 request_id=self._request_id,
                 peer_fingerprint=_told(self.provider.fingerprint),
+                peer_process=self.provider.process,
                 datagram_session=_told(self.datagram_session),
             )
         )

@@ -112,6 +112,8 @@ class Register(Message, frozen=True, tag="register"):
     @ivar client_id: empty or left out: the server chooses a name.
     @ivar certificate: base64 DER of the identity's self-signed certificate.
     @ivar proof: base64 signature over L{relaytun.wire.proof.login_statement}.
+    @ivar process: of the client, any text that is new for each; so that who visits it can tell
+        that the process which knew a link has died.
     @ivar transient: a second login beside the client's main one, for a visitor of short life;
         it offers nothing, is not listed and displaces nobody.
     """
@@ -122,6 +124,7 @@ class Register(Message, frozen=True, tag="register"):
     certificate: Blob | UnsetType = UNSET
     proof: Blob | UnsetType = UNSET
     transient: bool = False
+    process: Text | UnsetType = UNSET
 
 
 class GetClientList(Message, frozen=True, tag="get_client_list"):
@@ -221,6 +224,7 @@ class CreateSession(Message, frozen=True, tag="create_session"):
 
     @ivar mode: C{raw}, C{link}, or a word of a later version.
     @ivar peer_fingerprint: of the provider's identity, if it has one.
+    @ivar peer_process: the provider's C{process}, if it told.
     @ivar datagram_session: for udp services only.
     """
 
@@ -232,6 +236,7 @@ class CreateSession(Message, frozen=True, tag="create_session"):
     mode: str = "raw"
     request_id: Text | UnsetType = UNSET
     peer_fingerprint: Fingerprint | UnsetType = UNSET
+    peer_process: Text | UnsetType = UNSET
     datagram_session: DatagramSession | UnsetType = UNSET
 
 

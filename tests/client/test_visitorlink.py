@@ -297,6 +297,29 @@ class VisitorLinkTests(LinkTestCase):
         await self.works(another, await self.served(b"y"))
         self.assertEqual(len(self.sent(messages.ConnectRequest)), 1)
 
+    async def test_never_begun_twice(self) -> None:
+        """A link whose first channel broke is not begun anew with another process."""
+        program = self.program()
+        program.send(b"once")
+        await self.grant(1, peer_process="one")
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.close()
+        await self.turned_away(Refusal.NOT_LIVE)
+        await self.grant(2, peer_process="another")
+        await self.is_reset(program)
+        self.assertIn("process has died", self.warnings[-1]["text"])
+        self.assertEqual(len(list(self.links)), 0)
+
+    async def test_same_process(self) -> None:
+        """A session that another server grants for the same process is as good."""
+        program = self.program()
+        program.send(b"x")
+        await self.grant(1, peer_process="one")
+        await self.turned_away(Refusal.NOT_LIVE)
+        await self.grant(2, peer_process="one")
+        await self.channel()
+        await self.works(program, await self.served(b"x"))
+
     async def test_too_many_links(self) -> None:
         """A link that the provider has no room for ends at once, with the reason."""
         self.patch(module_of_links, "MOST_LINKS", 0)

@@ -11,13 +11,14 @@ import contextlib
 import hashlib
 import operator
 import random
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from .processes import PATIENCE, Process, ProcessTestCase, dialled, eventually, free_port
+from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port
 from .shared import Keeper
 
 MIB = 1024 * 1024
@@ -49,6 +50,18 @@ class Service:
         connection.settimeout(PATIENCE)
         return connection
 
+    def waits(self) -> bool:
+        """Whether there is one to be accepted."""
+        return bool(select.select([self], [], [], 0)[0])
+
+    def drop(self) -> None:
+        """Forget those that nobody wants any more."""
+        while self.waits():
+            self.accept().close()
+
+    def fileno(self) -> int:
+        return self._listening.fileno()
+
     def close(self) -> None:
         self._listening.close()
 
@@ -58,26 +71,40 @@ class Tunnel(Keeper):
     Server, provider and visitor, with a link between the two.
 
     @ivar ports: of the server, control and relay: it has the same ones after a restart.
-    @ivar port: the visitor's, where programs connect.
+    @ivar host: the visitor's, where programs connect.
+    @ivar port: the port there.
     """
 
-    def __init__(self, client: str = "", mode: str = "link") -> None:
-        """@param client: further lines for both [client] sections."""
+    host = "127.0.0.1"
+
+    def __init__(
+        self, client: str = "", mode: str = "link", server: str = "", port: int | None = None
+    ) -> None:
+        """
+        @param client: further lines for both [client] sections.
+        @param server: further lines for the [server] section.
+        @param port: of a service that is there already; otherwise it is in this process.
+        """
         super().__init__()
         self.service = Service()
         self.kept.callback(self.service.close)
         self.client = client
         self.mode = mode
+        self.service_port = port or self.service.port
+        self.settings = server
         self.ports = free_port(), free_port()
         self.server = self.run_server()
         self.provider, self.visitor = self.launch_provider(), self.launch_visitor()
         self.port = port_of(self.visitor)
-        self.await_link()
+        if port is None:
+            self.await_link()
+        else:
+            self.provider.wait_for("visitor visits it")
 
     def run_server(self) -> Process:
         """Start it, a second time with the same ports and state."""
         control, relay = map(str, self.ports)
-        return self.start_server(control=control, relay=relay)
+        return self.start_server(control=control, relay=relay, config=self.settings)
 
     def restart_server(self) -> None:
         """SIGKILL, and another one in its place."""
@@ -90,7 +117,7 @@ class Tunnel(Keeper):
         return self.launch_client(
             "provider",
             f"[service:it]\nprotocol = tcp\nlocal_host = 127.0.0.1\nmode = {self.mode}\n"
-            f"local_port = {self.service.port}\n",
+            f"local_port = {self.service_port}\n",
             self.client,
         )
 
@@ -103,15 +130,31 @@ class Tunnel(Keeper):
         )
 
     def await_link(self) -> None:
-        """The clients have found each other, and one stream goes from end to end."""
-        self.provider.wait_for("visitor visits it")
-        with self.stream() as (near, far):
-            exchange(near, far)
+        """A stream goes from end to end, now or as soon as the clients have found each other."""
+        failures: list[Exception] = []
+
+        def works() -> bool:
+            try:
+                with self.dial() as near:
+                    if self.service not in select.select([near, self.service], [], [], PATIENCE)[0]:
+                        return False
+                    with self.service.accept() as far:
+                        exchange(near, far)
+            except (OSError, AssertionError) as error:  # Or one that an earlier try has left.
+                failures.append(error)
+                return False
+            return True
+
+        eventually(works, lambda: f"no stream works: {failures[-1:]}")
+
+    def dial(self) -> socket.socket:
+        """A program's connection to the visitor."""
+        return socket.create_connection((self.host, self.port), PATIENCE)
 
     @contextlib.contextmanager
     def stream(self, patience: float = PATIENCE) -> Iterator[Stream]:
         """A new one; its ends wait C{patience} seconds for each other's bytes."""
-        with dialled(self.port) as near, self.service.accept() as far:
+        with self.dial() as near, self.service.accept() as far:
             for end in (near, far):
                 end.settimeout(patience)
             yield Stream(near, far)
@@ -130,7 +173,6 @@ class LinkTestCase(ProcessTestCase):
     """
 
     client = f"resume_timeout = {RESUME_TIMEOUT}s"
-    mode = "link"
     _running: ClassVar[tuple[type, Tunnel] | None] = None
 
     def setUp(self) -> None:
@@ -140,10 +182,15 @@ class LinkTestCase(ProcessTestCase):
             if running is not None:
                 LinkTestCase._running = None
                 running[1].kept.close()
-            running = type(self), Tunnel(self.client, self.mode)
+            running = type(self), self.make_tunnel()
             LinkTestCase._running = running
         self.tunnel = running[1]
+        self.tunnel.service.drop()
         self.addCleanup(self.check_logs)
+
+    def make_tunnel(self) -> Tunnel:
+        """The one that the tests of this class share."""
+        return Tunnel(self.client)
 
     def check_logs(self) -> None:
         """Nothing surprised anybody."""
@@ -300,4 +347,4 @@ def exchange(near: socket.socket, far: socket.socket, data: bytes = b"a few byte
 
 def port_of(visitor: Process) -> int:
     """The local port of a visitor's only C{[connect:...]}."""
-    return int(visitor.wait_for(r"127\.0\.0\.1:(\d+) leads to")[1])
+    return int(visitor.wait_for(r"[\d.]+:(\d+) leads to")[1])

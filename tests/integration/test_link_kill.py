@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 
 from .links import MIB, LinkTestCase, Traffic, exchange
@@ -83,6 +84,16 @@ class ServerKilled(LinkTestCase):
             self.tunnel.restart_server()
             self.assert_reset(far)
         self.assert_nothing_left()
+
+    def test_silent_provider(self) -> None:
+        """A provider that is stopped and goes on is no dead one: the stream goes on."""
+        with self.tunnel.stream() as stream:
+            traffic = Traffic(stream, SIZE)
+            traffic.wait_for(MIB)
+            self.tunnel.provider.signal(signal.SIGSTOP)
+            self.tunnel.restart_server()
+            self.tunnel.provider.signal(signal.SIGCONT)
+            traffic.finish()
 
     def test_many_kills(self) -> None:
         """Nothing is left of servers that were killed: sockets are as many as before."""

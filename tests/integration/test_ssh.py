@@ -41,9 +41,7 @@ class Ssh(ProcessTestCase):
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists on it, if root starts it.
         service = self.start_sshd()
-        self.start_server()
-        self.start_provider(service)
-        _, port = self.start_visitor()
+        port = self.start_tunnel(service)
         key = (self.folder / "host_key.pub").read_text()
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}")
         self.options = [
@@ -53,6 +51,12 @@ class Ssh(ProcessTestCase):
             *("-o", "StrictHostKeyChecking=yes", "-o", f"Port={port}"),
         ]
         self.host = f"{getpass.getuser()}@127.0.0.1"
+
+    def start_tunnel(self, service: int) -> int:
+        """A tunnel to C{service}; returns the visitor's port."""
+        self.start_server()
+        self.start_provider(service)
+        return self.start_visitor()[1]
 
     def start_sshd(self) -> int:
         """Start it on some port that is free; returns that."""

@@ -401,6 +401,7 @@ class LinkMachine(RuleBasedStateMachine):
             world.settle()
         if world.visitor.link.over is not None:
             SEEN["over"] += 1
+            world.settle()
             world.clock.advance(2 * RESUME_TIMEOUT)
             world.settle()
         sides = [side for side in (world.visitor, world.provider) if side is not None]

@@ -166,7 +166,8 @@ class SocketEndTests(SynchronousTestCase):
         self.stream.credit = 3
         self.end.read_on()
         self.end.read_on()
-        self.read()
+        while len(self.stream.sent) < 5:
+            self.read()
         self.assertEqual(self.stream.sent, b"hello")
 
     def test_not_for_ever(self) -> None:

@@ -340,6 +340,18 @@ class PortTests(TestCase):
         )
         relay.stopService()
 
+    def test_any_number(self) -> None:
+        """A number that the kernel chose, and that is busy for UDP, is given up for another."""
+        tcp, relay = self.port()
+        self.start(tcp)
+        first = tcp.number
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", first))
+            self.start(relay)
+        self.assertNotEqual(tcp.number, first)
+        with socket.create_connection(("127.0.0.1", tcp.number)):
+            pass
+
     def test_no_number(self) -> None:
         """Beside a relay port without a number there are no datagrams."""
         _, relay = self.port()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ..integration.links import MIB, Kills, Stream, Traffic, Tunnel
+from ..integration.netns import NamespaceTunnel
 from ..integration.processes import receive_exactly
 from .long import Soak
 
@@ -127,6 +128,49 @@ class SilentServer(_LinkSoak):
             self.note("seconds until bytes move after that", f"{rest(traffic):.1f}")
             traffic.finish(self.patience)
         self.assertLess(found, self.FOUND)
+
+
+class Network(Soak):
+    """The visitor is in a network namespace."""
+
+    SILENCE = 40.0
+    SIZE = 512 * MIB
+    PATIENCE = 300.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tunnel = NamespaceTunnel()
+        self.addCleanup(self.tunnel.unplug)
+        self.addCleanup(self.tunnel.kept.close)
+
+    def test_half_open(self) -> None:
+        """Packets vanish for longer than a channel lives: both sides find out, and go on."""
+        with self.tunnel.stream(self.PATIENCE) as stream:
+            traffic = Traffic(stream, self.SIZE)
+            traffic.wait_for(self.SIZE // 8)
+            begin = time.monotonic()
+            self.tunnel.drop_packets()
+            for client in (self.tunnel.visitor, self.tunnel.provider):
+                client.wait_for("channel lost", patience=self.SILENCE)
+                found = time.monotonic() - begin
+                self.note(f"seconds until the {client.name} gives the channel up", f"{found:.1f}")
+            threading.Event().wait(max(0, begin + self.SILENCE - time.monotonic()))
+            self.tunnel.let_packets_pass()
+            self.note("seconds until bytes move after 40 s of silence", f"{rest(traffic):.1f}")
+            traffic.finish(self.PATIENCE)
+
+    def test_other_address(self) -> None:
+        """A visitor that gets another address goes on from there."""
+        with self.tunnel.stream(self.PATIENCE) as stream:
+            traffic = Traffic(stream, self.SIZE)
+            traffic.wait_for(self.SIZE // 8)
+            begin = time.monotonic()
+            self.tunnel.change_address()
+            self.tunnel.visitor.wait_for("channel lost", patience=self.SILENCE)
+            rest(traffic)
+            took = time.monotonic() - begin
+            self.note("seconds until bytes move from another address", f"{took:.1f}")
+            traffic.finish(self.PATIENCE)
 
 
 class FairBesideBulk(_LinkSoak):
