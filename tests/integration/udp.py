@@ -19,6 +19,8 @@ from .test_kill import Proxy
 ROUTER = "127.0.0.2"
 #: Seconds after which a datagram that was not answered is sent again.
 AGAIN = 0.2
+#: What is asked until there is an answer.
+ANYBODY = b"anybody?"
 
 
 def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -54,9 +56,11 @@ class Sender:
                 return self.socket.recv(65536)
 
     def ask(self, payload: bytes) -> bytes:
-        """One question that has to be answered the first time."""
+        """One question that has to be answered the first time; late answers are passed over."""
         self.send(payload)
-        return self.receive()
+        while (answer := self.receive()) == ANYBODY:
+            pass
+        return answer
 
     def answered(self, payload: bytes, patience: float = AGAIN) -> bool:
         """Whether this comes back now; older answers are passed over."""
@@ -305,4 +309,4 @@ class UdpTestCase(ProcessTestCase):
 
     def wait_for_answer(self, sender: Sender) -> None:
         """Until a datagram comes back."""
-        eventually(lambda: sender.answered(b"anybody?"), lambda: "no datagram comes back")
+        eventually(lambda: sender.answered(ANYBODY), lambda: "no datagram comes back")
