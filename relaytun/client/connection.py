@@ -28,9 +28,11 @@ from .signalling import Control, LoginError
 
 #: The longest wait between two attempts, seconds.
 LONGEST_WAIT = 30.0
-#: As long as streams wait for the server, the wait before the first attempt, and how it grows.
+#: As long as streams wait for the server, the wait before the first attempt, how it grows,
+#: and the longest.
 HURRY = 0.15
 HURRY_GROWTH = 1.4
+HURRY_MOST = 5.0
 #: Seconds that the echo of a heartbeat may take.
 ECHO_TIMEOUT = 10.0
 #: Seconds that the good-bye to the server may take.
@@ -239,7 +241,8 @@ class ServerConnection(Service):
         while (left := end - self._reactor.seconds()) > 0:
             hurried = any(hurry() for hurry in self.hurries)
             if hurried:
-                left = min(left, self._jitter() * HURRY * HURRY_GROWTH ** min(attempts, 16))
+                most = min(HURRY_MOST, HURRY * HURRY_GROWTH ** min(attempts, 16))
+                left = min(left, self._jitter() * most)
             if not told:
                 told = True
                 self._log.info("next attempt in {wait:.1f} s", wait=left)

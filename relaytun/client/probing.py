@@ -21,7 +21,7 @@ PROOF = 20.0
 QUIET = 15.0
 BUSY = 2.0
 #: Seconds until the next one when there is no answer, or news that there could be one.
-RETRY = 1.0
+RETRY = 0.5
 HURRY = 0.2
 #: Seconds between rounds when no answer comes, at most.
 LAST_RETRY = 30.0

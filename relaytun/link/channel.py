@@ -309,7 +309,8 @@ class Channel:
             self.owner.worn(self)
         self._pinged = now
         self.send(frames.header(Kind.PING))
-        self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
+        left = self._heard + DEAD_AFTER - now
+        self._beat = self._reactor.callLater(min(PING_INTERVAL, left), self._ping)
 
     def _overdue(self) -> None:
         self._lose("no TLS handshake in time")

@@ -68,12 +68,11 @@ class Blocked(UdpTestCase):
 class Killed(UdpTestCase):
     """SIGKILL to one of the processes."""
 
-    def setUp(self) -> None:
-        super().setUp()
+    def run_game(self, resume_timeout: str = "120s") -> None:
+        """All three, and one datagram."""
         self.echo = self.echo_service()
         self.run_server()
-        # A visitor that dies takes its link along: the provider waits this long for another one.
-        self.run_provider(self.echo.port, client="resume_timeout = 2s")
+        self.run_provider(self.echo.port, client=f"resume_timeout = {resume_timeout}")
         self.run_visitor()
         self.player = self.sender()
         self.wait_for_path("udp")
@@ -93,6 +92,7 @@ class Killed(UdpTestCase):
 
     def test_server(self) -> None:
         """A server that is killed and started again is found by both, and the flow goes on."""
+        self.run_game()
         self.daemons["server"].kill()
         self.run_server()
         self.assert_goes_on()
@@ -101,12 +101,15 @@ class Killed(UdpTestCase):
 
     def test_provider(self) -> None:
         """A provider that is killed and started again gets the datagrams."""
+        self.run_game()
         self.daemons["provider"].kill()
         self.run_provider(self.echo.port)
         self.assert_goes_on()
 
     def test_visitor(self) -> None:
         """A visitor that is killed and started again carries them, at the same port."""
+        # Its link dies with it: so long the provider waits for it to come back.
+        self.run_game(resume_timeout="2s")
         self.daemons["visitor"].kill()
         self.run_visitor(self.port)
         self.assert_goes_on()

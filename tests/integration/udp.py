@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from relaytun.wire.datagram import BIND_SIZE, MAGIC
 
@@ -19,6 +19,8 @@ from .test_kill import Proxy
 ROUTER = "127.0.0.2"
 #: Seconds after which a datagram that was not answered is sent again.
 AGAIN = 0.2
+#: What is asked until there is an answer.
+ANYBODY = b"anybody?"
 
 
 def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -54,9 +56,11 @@ class Sender:
                 return self.socket.recv(65536)
 
     def ask(self, payload: bytes) -> bytes:
-        """One question that has to be answered the first time."""
+        """One question that has to be answered the first time; late answers are passed over."""
         self.send(payload)
-        return self.receive()
+        while (answer := self.receive()) == ANYBODY:
+            pass
+        return answer
 
     def answered(self, payload: bytes, patience: float = AGAIN) -> bool:
         """Whether this comes back now; older answers are passed over."""
@@ -189,9 +193,11 @@ class UdpTestCase(ProcessTestCase):
 
     @ivar daemons: the three processes, by the name of their state directory.
     @ivar port: the local one that leads to the service.
+    @cvar blocked: whether no UDP gets to the relay.
     """
 
     port: int
+    blocked: ClassVar[bool] = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -218,10 +224,20 @@ class UdpTestCase(ProcessTestCase):
         if not hasattr(self, "ports"):
             self.ports = free_port(), free_port()
         control, relay = map(str, self.ports)
+        if self.blocked:
+            host = ROUTER
         options = () if host is None else (f"--public-host={host}",)
         server = self.start_server(*options, control=control, relay=relay, config=config)
         self.daemons["server"] = server
+        if self.blocked:
+            self.route().block()
         return server
+
+    def route(self) -> Router:
+        """A router in front of the server that was started."""
+        router = Router(*self.ports)
+        self.addCleanup(router.close)
+        return router
 
     def run_provider(
         self, port: int, more: str = "", client: str = "", host: str = "127.0.0.1"
@@ -264,8 +280,7 @@ class UdpTestCase(ProcessTestCase):
     def run_tunnel_behind_router(self, service: int) -> Router:
         """All three, with a router between the server and both clients."""
         self.run_server(host=ROUTER)
-        router = Router(*self.ports)
-        self.addCleanup(router.close)
+        router = self.route()
         self.run_provider(service)
         self.run_visitor()
         return router
@@ -284,10 +299,14 @@ class UdpTestCase(ProcessTestCase):
             if session["service"] == "game" and "datagrams" in session
         }
 
+    def wait_for_usual_path(self) -> None:
+        """Until datagrams go as they should in this test: by UDP if it is not blocked."""
+        self.wait_for_path("link" if self.blocked else "udp")
+
     def wait_for_path(self, path: str) -> None:
         """Until datagrams take C{path} both ways."""
         eventually(lambda: self.paths() == {path}, lambda: f"they take {self.paths()}")
 
     def wait_for_answer(self, sender: Sender) -> None:
         """Until a datagram comes back."""
-        eventually(lambda: sender.answered(b"anybody?"), lambda: "no datagram comes back")
+        eventually(lambda: sender.answered(ANYBODY), lambda: "no datagram comes back")

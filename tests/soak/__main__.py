@@ -16,14 +16,14 @@ from pathlib import Path
 
 import twisted
 
-from .datagrams import UdpFuzz, UdpIdleNat, UdpSources
+from .datagrams import UdpFirewall, UdpFuzz, UdpIdleNat, UdpSources
 from .links import FairBesideBulk, LinkSurvivesKills, Network, ServerAway, SilentServer
 from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 
 FORMS: list[type[Soak]] = [
     *(Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack),
     *(LinkSurvivesKills, ServerAway, SilentServer, Network, FairBesideBulk),
-    *(UdpSources, UdpFuzz, UdpIdleNat),
+    *(UdpSources, UdpFuzz, UdpFirewall, UdpIdleNat),
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\

@@ -10,7 +10,7 @@ import time
 from relaytun.client.flows import MOST_FLOWS
 from relaytun.wire.datagram import BIND_SIZE, MAGIC
 
-from ..integration.processes import Process, eventually
+from ..integration.processes import Process, eventually, program
 from ..integration.udp import (
     EchoService,
     UdpTestCase,
@@ -23,31 +23,80 @@ from .nat import INSIDE, OUTSIDE, NatTestCase, network_of
 _MIB = 1024 * 1024
 
 
-class UdpIdleNat(NatTestCase, UdpTestCase, Soak):
-    """Both clients behind a NAT, and nothing to do for a long time."""
+class BehindNat(NatTestCase, UdpTestCase):
+    """
+    Both clients behind a NAT, the server outside.
+
+    @ivar player: a program on the clients' side.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.places.update(provider=self.inside, visitor=self.inside, server=self.outside)
+        with network_of(self.inside):
+            self.echo = EchoService()
+        self.addCleanup(self.close_echo)
+        self.run_server(host=OUTSIDE)
+        self.run_provider(self.echo.port)
+        self.run_visitor()
+        with network_of(self.inside):
+            self.player = self.sender()
+        self.wait_for_path("udp")
+        self.assertEqual(self.player.ask(b"before"), b"before")
+
+    def close_echo(self) -> None:
+        """It ends by a datagram of its own network."""
+        with network_of(self.inside):
+            self.echo.close()
+
+    def run_server(self, config: str = "", host: str | None = None) -> Process:
+        """Outside, where every port is free."""
+        server = self.start_server(
+            f"--host={host}", f"--public-host={host}", control="9000", relay="9001", config=config
+        )
+        self.daemons["server"] = server
+        return server
+
+
+class UdpFirewall(BehindNat, Soak):
+    """A packet filter on the way that takes UDP away, and gives it back."""
+
+    def test_there_and_back(self) -> None:
+        """Datagrams take the link as long as UDP is dropped, or refused, and UDP again then."""
+        self.nft("add", "chain", "ip", "nat", "way", "{ type filter hook forward priority 0; }")
+        for verdict in ("drop", "reject"):
+            self.nft("add", "rule", "ip", "nat", "way", "udp", "dport", "9001", verdict)
+            begin = time.perf_counter()
+            self.wait_for_answer(self.player)
+            self.note(f"{verdict}: seconds until the link is taken", since(begin))
+            self.assertEqual(self.player.ask(bytes(1400)), bytes(1400))
+            self.wait_for_path("link")
+            self.nft("flush", "chain", "ip", "nat", "way")
+            begin = time.perf_counter()
+            self.wait_for_path("udp")
+            self.note(f"{verdict} no more: seconds until UDP is taken", since(begin))
+            self.assertEqual(self.player.ask(b"after"), b"after")
+
+    def nft(self, *arguments: str) -> None:
+        """Tell the NAT's packet filter."""
+        self.places["nft"] = self.nat
+        done = self.start("nft", program("nft"), *arguments)
+        self.assertEqual(done.wait(), 0, done.output)
+
+
+class UdpIdleNat(BehindNat, Soak):
+    """Nothing to do for a long time, and a NAT that forgets."""
 
     IDLE = 20 * 60
 
     def test_idle(self) -> None:
         """After long silence the first datagram is answered, by UDP."""
-        for name in ("provider", "visitor"):
-            self.places[name] = self.inside
-        self.places["server"] = self.outside
         with network_of(self.inside):
-            echo = EchoService()
             mapped = udp_socket(INSIDE)
         with network_of(self.outside):
             far = udp_socket(OUTSIDE)
         for sock in (mapped, far):
             self.addCleanup(sock.close)
-        self.addCleanup(self.close_inside, echo)
-        self.run_server(host=OUTSIDE)
-        self.run_provider(echo.port)
-        self.run_visitor()
-        with network_of(self.inside):
-            player = self.sender()
-        self.wait_for_path("udp")
-        self.assertEqual(player.ask(b"before"), b"before")
         # Another program's mapping, to see that the NAT does what it should.
         mapped.sendto(b"out", far.getsockname())
         _, behind = far.recvfrom(10)
@@ -60,27 +109,13 @@ class UdpIdleNat(NatTestCase, UdpTestCase, Soak):
             mapped.recv(10)
         before = self.session("visitor")
         self.assertEqual((before["streams"], self.paths()), (0, {"udp"}))
-        self.assertEqual(player.ask(b"after"), b"after")
+        self.assertEqual(self.player.ask(b"after"), b"after")
         after = self.session("visitor")["datagrams"]
         self.assertEqual(after["byUdp"], before["datagrams"]["byUdp"] + 1)
         self.assertEqual((after["byLink"], after["dropped"]), (0, 0))
         self.note("minutes idle", f"{self.IDLE / 60:g}")
         self.note("seconds after which the NAT forgets", f"{self.FORGETS}")
         self.note("first datagram after it", "answered, by UDP")
-
-    def close_inside(self, echo: EchoService) -> None:
-        """It ends by a datagram of its own network."""
-        with network_of(self.inside):
-            echo.close()
-
-    def run_server(self, config: str = "", host: str | None = None) -> Process:
-        """Outside."""
-        self.ports = 9000, 9001
-        server = self.start_server(
-            f"--host={host}", f"--public-host={host}", control="9000", relay="9001", config=config
-        )
-        self.daemons["server"] = server
-        return server
 
 
 class UdpSources(UdpTestCase, Soak):
@@ -136,6 +171,11 @@ class UdpSources(UdpTestCase, Soak):
             lambda: f"{self.session('provider')} and {self.daemons['provider'].sockets()} sockets",
             patience=120,
         )
+
+
+def since(begin: float) -> str:
+    """Seconds, as a result."""
+    return f"{time.perf_counter() - begin:.1f}"
 
 
 def address(number: int) -> str:
