@@ -176,11 +176,14 @@ class Link:
             stream = self.streams.get(number)
             if stream is not None:
                 self.bytes_in += len(frame.payload)
+                known = stream.received
                 stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
+                if stream.received > known:
+                    self._calm_down()
         elif kind == Kind.ACK:
             stream = self.streams.get(number)
-            if stream is not None:
-                stream.acknowledged(frame.value, frame.limit)
+            if stream is not None and stream.acknowledged(frame.value, frame.limit):
+                self._calm_down()
         elif kind == Kind.OPEN:
             self._opened(channel, number, frame.flags)
         elif kind == Kind.FIN:
@@ -312,9 +315,8 @@ class Link:
             self._bulk_wanted = True
         self.channels.put(channel)
         channel.ready = True
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if not any(stream.outstanding for stream in self.streams.values()):
+            self._calm_down()
         self._tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
         for stream in stranded:
@@ -423,6 +425,15 @@ class Link:
         self._stranded.pop(stream, None)
         self._acks.forget(stream)
         stream.drop()
+
+    def _calm_down(self) -> None:
+        """
+        There is a channel, and it is of use.  That it was proven is not enough while bytes are to
+        be sent: a relay may let every channel begin, and none do anything.
+        """
+        if self._patience is not None and self.channels.first is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _give_up(self) -> None:
         self._patience = None

@@ -201,12 +201,17 @@ class Stream:
                 self._fin_taken = True
                 self.end.finish()
 
-    def acknowledged(self, received: int, limit: int) -> None:
-        """The other side told what it has, and what it takes."""
+    def acknowledged(self, received: int, limit: int) -> bool:
+        """
+        The other side told what it has, and what it takes.
+
+        @return: whether it has more than before.
+        """
         if received > self._sent_to:
             self.carrier.broken(self, Reset.PROTOCOL, tell=True)
-            return
+            return False
         release = self.carrier.memory.release
+        before = len(self._sent) + len(self._unsent)
         if received >= self.acked:
             self.acked = received
             for kept in (self._sent, self._unsent):
@@ -216,6 +221,7 @@ class Stream:
                         if isinstance(frame, memoryview) and self.carrier.holds(self.slot, frame):
                             frame = frame.toreadonly()  # The other side lies: see Memory.release.
                         release(frame)
+        advanced = len(self._sent) + len(self._unsent) < before
         if not (self._sent or self._unsent):
             self._hold_nothing()
         self.limit = max(self.limit, limit)
@@ -226,6 +232,7 @@ class Stream:
                 self.slot = BULK_SLOT
         if not self._forget_if_over() and not self._finished and self.end is not None:
             self.end.read_on()
+        return advanced
 
     def told(self) -> tuple[int, int]:
         """
@@ -275,6 +282,11 @@ class Stream:
         for _, frame in unsent:
             if frame[0] == Kind.DATA:
                 self.carrier.memory.release(frame)  # That may wake this very stream.
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether the other side has yet to acknowledge something."""
+        return bool(self._sent or self._unsent)
 
     @property
     def is_untold(self) -> bool:

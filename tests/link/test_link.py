@@ -274,6 +274,32 @@ class ResumeTests(LinkCase):
         link.worn(near)  # type: ignore[arg-type]
         self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
 
+    def test_channels_of_no_use(self) -> None:
+        """Channels that begin, and carry nothing, do not keep streams waiting for ever."""
+        self.connected()
+        link, far = self.pair.visitor.link, self.pair.far.link
+        program = Program(link.open_stream(), self.pair.visitor.memory)
+        self.pair.settle()
+        (served,) = self.pair.far.programs.values()
+        program.write(b"never heard")
+        begin = self.pair.clock.seconds()
+        while not link.is_over():
+            for end in self.pair.ends[-1]:
+                end.lose()
+            near, other = self.pair.dial()
+            near.write()
+            other.take()
+            other.write(5 * frames.HEADER_SIZE)  # WELCOME, what was received, RESUME.
+            near.take()
+            near.cut = other.cut = True
+            self.pair.clock.advance(10)
+            self.assertLess(self.pair.clock.seconds() - begin, 2 * RESUME_TIMEOUT)
+        self.assertTrue(program.broke and not program.ended)
+        self.pair.ends[-1][1].lose()
+        self.pair.clock.advance(RESUME_TIMEOUT)
+        self.assertTrue(far.is_over() and served.broke)
+        self.assertEqual(served.got, b"")
+
     def test_unproven_channels_change_nothing(self) -> None:
         """Channels that are lost before the other side answers leave everything as it is."""
         near, _ = self.connected()
