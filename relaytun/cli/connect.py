@@ -28,7 +28,7 @@ from ..interfaces import IReactor
 from ..startup import raise_descriptor_limit
 from ..statedir import StateDir
 from .online import all_finished, all_online
-from .options import IDENTIFIER, LOCAL_ADDRESS, client_config, client_options
+from .options import FINGERPRINT, IDENTIFIER, LOCAL_ADDRESS, client_config, client_options
 from .running import first_of, run
 from .show import byte_count, host_and_port
 
@@ -49,9 +49,26 @@ REFRESH = 0.5
     required=True,
     help="Where it is to be found on this machine; port 0: the system picks one.",
 )
+@click.option(
+    "--peer-fingerprint",
+    type=FINGERPRINT,
+    metavar="sha256:...",
+    help="The identity that the target has to prove: what relaytun id prints there.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(("link", "raw")),
+    help="link: encrypted or not at all; raw: unencrypted is welcome, too.",
+)
 @click.option("--wait", is_flag=True, help="Wait for a client or service that is not there.")
 def connect(
-    target: str, service: str, local: tuple[str, int], wait: bool, **options: str | None
+    target: str,
+    service: str,
+    local: tuple[str, int],
+    peer_fingerprint: str | None,
+    mode: str | None,
+    wait: bool,
+    **options: str | None,
 ) -> None:
     """
     Open a local port that leads to a service of another client.
@@ -59,11 +76,30 @@ def connect(
     Stays until Ctrl-C or SIGTERM.
     """
     config = client_config(**options)
+    if peer_fingerprint is not None and mode == "raw":
+        raise click.UsageError("a raw session proves no identity: leave out one of the two")
     host, port = local
-    wish = ConnectConfig(name="", target=target, service=service, local_host=host, local_port=port)
+    known = usual(config, target, service)
+    wish = ConnectConfig(
+        name="",
+        target=target,
+        service=service,
+        local_host=host,
+        local_port=port,
+        peer_fingerprint=peer_fingerprint or (known.peer_fingerprint if mode != "raw" else None),
+        mode=mode or ("link" if peer_fingerprint is not None else known.mode),
+    )
     raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
         run(lambda reactor: _connect(reactor, config, wish, wait))
+
+
+def usual(config: ClientConfig, target: str, service: str) -> ConnectConfig:
+    """What the configuration says of the same service; what goes without saying otherwise."""
+    for connect in config.connects:
+        if (connect.target, connect.service) == (target, service):
+            return connect
+    return ConnectConfig(name="", target=target, service=service, local_port=0)
 
 
 async def _connect(

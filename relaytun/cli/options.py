@@ -47,6 +47,7 @@ def local_address(text: str) -> tuple[str, int]:
 
 
 IDENTIFIER = _Parsed("id", values.identifier)
+FINGERPRINT = _Parsed("sha256:...", values.fingerprint)
 LOCAL_ADDRESS = _Parsed("[host:]port", local_address)
 
 config_option = click.option("--config", "-c", metavar="FILE", help="Configuration file.")

@@ -72,6 +72,7 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
+        self._programs = 0  # That wait for a session.
         for connection in connections:
             connection.hurries.append(self._hurries)
 
@@ -169,16 +170,15 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
-        refused: RequestError | None = None
+        refused: UserError | None = None
         for server in await self._connected():
             try:
                 granted = await server.connection.request_session(self.target, self.service)
-            except RequestError as error:
-                refused = error
-                if error.code not in {*ABSENT, Code.TIMEOUT}:
-                    raise
-            else:
                 return self._granted(server, granted)
+            except UserError as error:
+                # Another server may know better; if none does, what is worth saying most is said.
+                if refused is None or _is_absence(refused):
+                    refused = error
         assert refused is not None
         raise refused
 
@@ -243,7 +243,14 @@ class Visitor:
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
-        return self.session().addTimeout(OUTAGE, self.machinery.reactor)
+        """The session, for a program that waits for it."""
+
+        def over(result: ClientSession | Failure) -> ClientSession | Failure:
+            self._programs -= 1
+            return result
+
+        self._programs += 1
+        return self.session().addTimeout(OUTAGE, self.machinery.reactor).addBoth(over)
 
     def _raw_session(self) -> Deferred[ClientSession]:
         """Another one for a stream that has begun."""
@@ -287,7 +294,7 @@ class Visitor:
             )
 
     def _hurries(self) -> bool:
-        return self.link is not None and self.link.is_waiting
+        return bool(self._programs) or (self.link is not None and self.link.is_waiting)
 
     def _forget_if_over(self, session: ClientSession) -> None:
         if not session.live and not session.streams and session.id in self.sessions:
@@ -296,6 +303,10 @@ class Visitor:
                 server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+
+
+def _is_absence(error: UserError) -> bool:
+    return isinstance(error, RequestError) and error.code in {*ABSENT, Code.TIMEOUT}
 
 
 class _Server:

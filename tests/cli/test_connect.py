@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.cli.connect import status_line
+from relaytun.cli.connect import status_line, usual
+from relaytun.config import ClientConfig, ConnectConfig, parse_invite
 
 
 class StatusLineTests(SynchronousTestCase):
@@ -21,3 +24,22 @@ class StatusLineTests(SynchronousTestCase):
             status_line(False, 0, 0, 0),
             "0 streams, 0 B up, 0 B down; the server is away, trying again",
         )
+
+
+class UsualTests(SynchronousTestCase):
+    """What the configuration says of a service that the command line names."""
+
+    def test_usual(self) -> None:
+        """A [connect:...] to the same service counts, others do not."""
+        pinned = ConnectConfig(
+            name="web", target="a", service="web", local_port=1, peer_fingerprint="sha256:00"
+        )
+        config = ClientConfig(
+            servers=(parse_invite("relaytun://t@host:1?fp=sha256:" + "0" * 64),),
+            state_dir=Path("state"),
+            connects=(pinned,),
+        )
+        self.assertIs(usual(config, "a", "web"), pinned)
+        for target, service in (("a", "ssh"), ("b", "web")):
+            other = usual(config, target, service)
+            self.assertEqual((other.peer_fingerprint, other.mode), (None, "auto"))

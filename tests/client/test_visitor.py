@@ -312,12 +312,16 @@ class SeveralServersTests(HandMadeServer):
         self.assertEqual(self.failureResultOf(asked, RequestError).value.code, "client_offline")
 
     def test_refused(self) -> None:
-        """A no is a no: another server is not asked for a yes."""
+        """A no of one server does not keep another from a yes; if there is none, it is said."""
         self.logins[0].callback(self.controls[1])
         asked = self.visitor.session()
         self.refuse(0, "rejected")
-        self.failureResultOf(asked, RequestError)
-        self.assertEqual(self.asked(1), [])
+        self.refuse(1, "unknown_client")
+        self.assertEqual(self.failureResultOf(asked, RequestError).value.code, "rejected")
+        asked = self.visitor.session()
+        self.refuse(0, "session_limit")
+        self.grant(1)
+        self.successResultOf(asked)
 
     def test_first_is_away(self) -> None:
         """A server that is away is not waited for as long as there is another."""

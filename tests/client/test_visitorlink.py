@@ -238,7 +238,7 @@ class VisitorLinkTests(LinkTestCase):
 
     async def test_late_first_channel(self) -> None:
         """Once it had a channel it has all the time that streams wait for the next."""
-        self.patch(module, "FIRST_CHANNEL", 0.05)
+        self.patch(module, "FIRST_CHANNEL", 2.0)
         program, served, leg = await self.running()
         await self.connected()
         leg.shutdown(socket.SHUT_RDWR)
@@ -253,7 +253,6 @@ class VisitorLinkTests(LinkTestCase):
         A program that comes while there is no channel waits as long; older streams wait longer,
         also those in which only the service has spoken.
         """
-        self.patch(module, "FIRST_CHANNEL", 0.05)
         program = self.program()
         await self.grant()
         leg = await self.channel()
@@ -261,6 +260,7 @@ class VisitorLinkTests(LinkTestCase):
         served.send(b"220")
         self.assertEqual(await self.receive(program, 3), b"220")
         await self.connected()
+        self.patch(module, "FIRST_CHANNEL", 0.05)
         leg.shutdown(socket.SHUT_RDWR)
         await until(lambda: not self.visitor.link.link.connected)
         await self.is_reset(self.program())

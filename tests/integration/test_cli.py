@@ -99,6 +99,25 @@ class Connect(CommandTestCase):
             "provider is not online; --wait", self.fails("connect", *self.connect_options())
         )
 
+    def test_pinned(self) -> None:
+        """With a pin, the one identity will do, and no other, and no session that proves none."""
+        self.start_server()
+        provider = self.start_provider(self.echo.port)
+        right = self.status("provider")["fingerprint"]
+        self.assert_echo(self.port_of(self.connect(f"--peer-fingerprint={right}")))
+        wrong = f"--peer-fingerprint=sha256:{'0' * 64}"
+        code, out, err = self.relaytun("connect", *self.connect_options(wrong))
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn(right, err)
+        provider.stop()
+        self.start_provider(self.echo.port, mode="raw")
+        pinned = self.connect_options(f"--peer-fingerprint={right}")
+        self.assertIn("unencrypted", self.fails("connect", *pinned))
+        code, out, err = self.relaytun("connect", *self.connect_options())
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("raw mode now", err)
+        self.assert_echo(self.port_of(self.connect("--mode=raw", name="raw")))
+
     def test_wait(self) -> None:
         """With --wait it says once what it waits for, and leads there when it comes."""
         self.start_server()
