@@ -70,6 +70,22 @@ class TamperedForAWhile(EvilTestCase):
         """Whatever happens in the middle, the stream goes on over the next channel, unharmed."""
         self.check(DEEDS, MIB + 4321)
 
+    def test_first_frames(self) -> None:
+        """As long as no frame comes through nothing arrives, and then all of it does."""
+
+        def deed(leg: Leg, down: bool, start: int, data: bytes) -> bytes:
+            return evil.flip(data, 0) if start > HANDSHAKE else data
+
+        with self.tunnel.stream() as (near, far):
+            exchange(near, far)
+            self.relay.deeds, self.relay.deed = 0, deed
+            self.relay.cut()
+            near.sendall(b"late, but as it was")
+            eventually(lambda: self.relay.deeds > 5, lambda: "no channel is tried any more")
+            self.relay.honest()
+            self.assertEqual(receive_exactly(far, 19), b"late, but as it was")
+            exchange(far, near)
+
 
 class TamperedForEver(EvilTestCase):
     def check(self, deed: Deed) -> None:
@@ -98,21 +114,13 @@ class TamperedForEver(EvilTestCase):
             with self.subTest(name):
                 self.check(evil.at(300, DEEDS[name]))
 
-    def test_first_frames(self) -> None:
-        """As long as no frame comes through nothing arrives, and then all of it does."""
+    def test_all_behind_the_handshake(self) -> None:
+        """Channels that begin, and let nothing come through, end in an error as well."""
 
         def deed(leg: Leg, down: bool, start: int, data: bytes) -> bytes:
             return evil.flip(data, 0) if start > HANDSHAKE else data
 
-        with self.tunnel.stream() as (near, far):
-            exchange(near, far)
-            self.relay.deeds, self.relay.deed = 0, deed
-            self.relay.cut()
-            near.sendall(b"late, but as it was")
-            eventually(lambda: self.relay.deeds > 5, lambda: "no channel is tried any more")
-            self.relay.honest()
-            self.assertEqual(receive_exactly(far, 19), b"late, but as it was")
-            exchange(far, near)
+        self.check(deed)
 
 
 class InPlaceOfTheRelay(EvilTestCase):
