@@ -315,8 +315,7 @@ class Link:
             self._bulk_wanted = True
         self.channels.put(channel)
         channel.ready = True
-        if not any(stream.outstanding for stream in self.streams.values()):
-            self._calm_down()
+        self._calm_down_if_idle()
         self._tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
         for stream in stranded:
@@ -425,6 +424,8 @@ class Link:
         self._stranded.pop(stream, None)
         self._acks.forget(stream)
         stream.drop()
+        if self._patience is not None:
+            self._calm_down_if_idle()
 
     def _calm_down(self) -> None:
         """
@@ -434,6 +435,10 @@ class Link:
         if self._patience is not None and self.channels.first is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _calm_down_if_idle(self) -> None:
+        if not any(stream.outstanding for stream in self.streams.values()):
+            self._calm_down()
 
     def _give_up(self) -> None:
         self._patience = None

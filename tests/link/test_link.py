@@ -300,6 +300,26 @@ class ResumeTests(LinkCase):
         self.assertTrue(far.is_over() and served.broke)
         self.assertEqual(served.got, b"")
 
+    def test_nothing_left_to_wait_for(self) -> None:
+        """When what was to be sent is given up, a link that has a channel waits no more."""
+        self.connected()
+        link = self.pair.visitor.link
+        program = Program(link.open_stream(), self.pair.visitor.memory)
+        self.pair.settle()
+        program.write(b"too late")
+        for end in self.pair.ends[-1]:
+            end.lose()
+        near, far = self.pair.dial()
+        near.write()
+        far.take()
+        far.write()
+        near.take()
+        near.cut = True
+        self.assertTrue(link.connected)
+        program.stream.reset(Reset.PROGRAM)
+        self.pair.clock.advance(RESUME_TIMEOUT + 1)
+        self.assertFalse(link.is_over())
+
     def test_unproven_channels_change_nothing(self) -> None:
         """Channels that are lost before the other side answers leave everything as it is."""
         near, _ = self.connected()
