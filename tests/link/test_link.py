@@ -6,8 +6,8 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.link.link import RESUME_TIMEOUT, refuse
-from relaytun.link.stream import BULK, BULK_SLOT, MAIN, REPLAY
+from relaytun.link.link import LATELY, PACE, RESUME_TIMEOUT, refuse
+from relaytun.link.stream import BULK, BULK_SLOT, MAIN, REPLAY, Stream
 from relaytun.wire import frames
 from relaytun.wire.frames import Frame, Kind, Reset, header
 
@@ -273,6 +273,46 @@ class ResumeTests(LinkCase):
         self.assertEqual(bytes(self.pair.far.programs[1].got), b"on its way")
         link.worn(near)  # type: ignore[arg-type]
         self.assertEqual(self.pair.visitor.keeper.wanted, [MAIN])
+
+    def test_bulk_gives_way(self) -> None:
+        """Beside keystrokes bulk transfers have room for a chunk at a time, and hear when."""
+        self.connected()
+        self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        for side in (self.pair.visitor, self.pair.far):
+            link, clock = side.link, self.pair.clock
+            stream = Stream(link, 99, BULK_SLOT)
+            link.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertTrue(link.has_room(BULK_SLOT))
+            program = Program(self.pair.visitor.link.open_stream(), self.pair.visitor.memory)
+            program.write(b"k")
+            while self.pair.turn():
+                pass
+            link.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertFalse(link.has_room(BULK_SLOT))
+            self.assertTrue(link.has_room(MAIN))
+            link.wants_room(stream)
+            clock.advance(PACE)
+            self.assertFalse(stream.queued)
+            link.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertFalse(link.has_room(BULK_SLOT))
+            clock.advance(PACE)
+            clock.advance(LATELY)
+            link.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertTrue(link.has_room(BULK_SLOT))
+
+    def test_pacing_ends_with_the_link(self) -> None:
+        """No call is left when a link ends while bulk transfers wait."""
+        self.connected()
+        self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        link = self.pair.visitor.link
+        Program(link.open_stream(), self.pair.visitor.memory).write(b"k")
+        link.send(BULK_SLOT, header(Kind.FIN, 99))
+        self.assertFalse(link.has_room(BULK_SLOT))
+        link.close(Reset.SHUTDOWN)
+        self.pair.settle()
+        self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
     def test_channels_of_no_use(self) -> None:
         """Channels that begin, and carry nothing, do not keep streams waiting for ever."""
