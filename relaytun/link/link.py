@@ -24,6 +24,7 @@ from ..wire.replay import ReplayWindow
 from .acks import Acks
 from .channel import Channel
 from .memory import Memory
+from .pacing import Pacing
 from .parties import DatagramUse, Keeper
 from .slots import Slots
 from .stream import BULK_SLOT, MAIN, Stream
@@ -32,12 +33,6 @@ from .stream import BULK_SLOT, MAIN, Stream
 RESUME_TIMEOUT = 120.0
 #: Streams of one link.
 MOST_STREAMS = 32 * 1024
-#: Bytes of a keystroke, or of an answer to one, at most; and seconds for which bulk transfers give
-#: way after one: a chunk each L{PACE}, 1.4 Gbit/s.  Without it the two clients would leave no
-#: processor idle, and a byte beside them would wait for one.
-KEYSTROKE = 1024
-LATELY = 0.05
-PACE = 0.0015
 #: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
 _FATAL = {
     Reset.UNKNOWN,
@@ -92,9 +87,7 @@ class Link:
         self._seen = ReplayWindow()
         self._resets: dict[int, Reset] = {}
         self._stranded: dict[Stream, None] = {}
-        self._keystroke = -LATELY
-        self._next_bulk = 0.0
-        self._pacing: IDelayedCall | None = None
+        self._pacing = Pacing(clock, self._bulk_goes_on)
         self._acks = Acks(clock, self._send_acks)
         self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
 
@@ -186,8 +179,8 @@ class Link:
             if stream is not None:
                 size = len(frame.payload)
                 self.bytes_in += size
-                if size <= KEYSTROKE and channel.slot == MAIN:
-                    self._keystroke = self._clock.seconds()
+                if channel.slot == MAIN:
+                    self._pacing.small(size)
                 known = stream.received
                 stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
                 if stream.received > known:
@@ -245,7 +238,7 @@ class Link:
     def has_room(self, slot: int) -> bool:
         """See L{Carrier}."""
         channel = self.channels[slot]
-        return channel is not None and channel.room and not (slot and self._gives_way())
+        return channel is not None and channel.room and not (slot and self._pacing.gives_way())
 
     def send(self, slot: int, frame: bytes | memoryview) -> None:
         """See L{Carrier}."""
@@ -254,9 +247,9 @@ class Link:
         size = len(frame) - frames.HEADER_SIZE
         self.bytes_out += size
         if slot == BULK_SLOT:
-            self._next_bulk = self._clock.seconds() + PACE
-        elif 0 < size <= KEYSTROKE:
-            self._keystroke = self._clock.seconds()
+            self._pacing.bulk()
+        else:
+            self._pacing.small(size)
         channel.send(frame)
 
     def holds(self, slot: int, frame: memoryview) -> bool:
@@ -308,17 +301,7 @@ class Link:
 
     # Inside.
 
-    def _gives_way(self) -> bool:
-        """Whether bulk transfers wait a moment; they are told when it is over."""
-        now = self._clock.seconds()
-        if now >= self._next_bulk or now - self._keystroke >= LATELY:
-            return False
-        if self._pacing is None:
-            self._pacing = self._clock.callLater(self._next_bulk - now, self._go_on)
-        return True
-
-    def _go_on(self) -> None:
-        self._pacing = None
+    def _bulk_goes_on(self) -> None:
         channel = self.channels[BULK_SLOT]
         if channel is not None:
             self.drained(channel)
@@ -484,9 +467,9 @@ class Link:
             channel.close()
         self.channels.clear()
         self._acks.stop()
-        for call in (self._patience, self._pacing):
-            if call is not None and call.active():
-                call.cancel()
+        self._pacing.stop()
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         for stream in list(self.streams.values()):
             self.broken(stream, cause, tell=False)
         self._keeper.ended(self, cause)

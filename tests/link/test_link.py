@@ -6,7 +6,8 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.link.link import LATELY, PACE, RESUME_TIMEOUT, refuse
+from relaytun.link.link import RESUME_TIMEOUT, refuse
+from relaytun.link.pacing import LATELY, PACE
 from relaytun.link.stream import BULK, BULK_SLOT, MAIN, REPLAY, Stream
 from relaytun.wire import frames
 from relaytun.wire.frames import Frame, Kind, Reset, header
