@@ -17,12 +17,13 @@ from rich.text import Text
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from ..client.connection import RequestError, ServerConnection
+from ..client.connection import ServerConnection
 from ..client.localport import LocalPort
 from ..client.service import identity_of, machinery_of
 from ..client.signalling import LoginError
 from ..client.visitor import ABSENT, Visitor, wait_for_service
 from ..config import ClientConfig, ConnectConfig
+from ..ends.refusals import RequestError
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..startup import raise_descriptor_limit

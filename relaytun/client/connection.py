@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import UserError
+from ..ends.refusals import RequestError
 from ..interfaces import IReactor
 from ..wire import messages
 from ..wire.messages import Message
@@ -39,18 +39,6 @@ ECHO_TIMEOUT = 10.0
 GOOD_BYE = 3.0
 #: Seconds that the answer to a request may take: the server gives a provider 10.
 ANSWER_TIMEOUT = 15.0
-
-
-class RequestError(UserError):
-    """
-    The server said no.
-
-    @ivar code: the error code.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Listener(Protocol):

@@ -7,16 +7,12 @@ import time
 from msgspec import UNSET
 
 from ..config import ConnectConfig
-from ..errors import UserError
+from ..ends.legs import ClientSession, channel_key, given
+from ..ends.refusals import PeerRefused
 from ..knownpeers import KnownPeers
 from ..wire.messages import CreateSession
 from ..wire.preamble import Role
 from ..wire.text import printable
-from .legs import ClientSession, channel_key, given
-
-
-class PeerRefused(UserError):
-    """The provider is not who it should be, or does not offer what it should."""
 
 
 def session_of(granted: CreateSession, connect: ConnectConfig, known: KnownPeers) -> ClientSession:

@@ -18,11 +18,11 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from ..config import ConnectConfig
+from ..ends.udp_visitor import VisitorDatagrams
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..plane.accept import Acceptor
 from .signalling import LoginError
-from .udp_visitor import VisitorDatagrams
 from .visitor import Visitor, wait_for_service
 
 

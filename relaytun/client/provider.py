@@ -22,6 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
+from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, given
+from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..plane.accept import reset
 from ..plane.splice import Splice
@@ -30,8 +32,6 @@ from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
-from .legs import ClientSession, Leg, LegRefused, channel_key, given
-from .machinery import Machinery
 from .providerlink import Links
 from .servicedialer import ServiceDialer
 from .signalling import Control

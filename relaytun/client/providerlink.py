@@ -16,6 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
+from ..ends.datagrams import DatagramPath, datagram_session
+from ..ends.legs import ClientSession
+from ..ends.machinery import Machinery
 from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
@@ -27,9 +30,6 @@ from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
 from ..wire.preamble import Role
-from .datagrams import DatagramPath, datagram_session
-from .legs import ClientSession
-from .machinery import Machinery
 from .servicedialer import ServiceDialer
 from .udp_provider import ProviderDatagrams
 

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ClientConfig, ServerAddress, ServiceConfig
+from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
@@ -34,7 +35,6 @@ from ..statedir import StateDir
 from ..wire import messages
 from .connection import ServerConnection
 from .localport import LocalPort
-from .machinery import Machinery
 from .provider import Provider
 from .providerlink import Links
 from .signalling import Control, LoginError, login

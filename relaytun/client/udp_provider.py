@@ -11,11 +11,11 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from ..ends.datagrams import DatagramPath, Datagrams
+from ..ends.flows import FlowTable
+from ..ends.resolve import addresses_of
 from ..interfaces import IReactor
 from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
-from .datagrams import DatagramPath, Datagrams
-from .flows import FlowTable
-from .resolve import addresses_of
 
 #: Batches of datagrams that wait for the address of the service.
 MOST_WAITING = 64

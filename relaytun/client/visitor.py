@@ -18,6 +18,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ConnectConfig
+from ..ends.legs import ClientSession
+from ..ends.machinery import Machinery
+from ..ends.rawstream import carry
+from ..ends.refusals import PeerRefused, RequestError
+from ..ends.udp_visitor import VisitorDatagrams
+from ..ends.visitorlink import VisitorLink
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..plane.accept import reset
@@ -25,14 +31,9 @@ from ..plane.meter import Meter
 from ..wire import messages
 from ..wire.messages import Code, Message
 from ..wire.moods import Mood
-from .connection import RequestError, ServerConnection
-from .grant import PeerRefused, session_of
-from .legs import ClientSession
-from .machinery import Machinery
-from .rawstream import carry
+from .connection import ServerConnection
+from .grant import session_of
 from .signalling import Control
-from .udp_visitor import VisitorDatagrams
-from .visitorlink import VisitorLink
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from relaytun.client.legs import ClientSession
 from relaytun.client.providerlink import Links
 from relaytun.config import ServiceConfig
+from relaytun.ends.legs import ClientSession
 from relaytun.link.identity import Identity
 from relaytun.wire import messages
 from relaytun.wire.preamble import Refusal, Role

@@ -13,9 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from relaytun.client.connection import ServerConnection
-from relaytun.client.machinery import Machinery
 from relaytun.client.visitor import Visitor
 from relaytun.config import ConnectConfig
+from relaytun.ends.machinery import Machinery
 from relaytun.errors import UserError
 from relaytun.link.handshake import LinkTLS
 from relaytun.link.identity import Identity

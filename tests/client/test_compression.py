@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from relaytun.client import providerlink, visitorlink
+from relaytun.client import providerlink
 from relaytun.client.providerlink import Links
 from relaytun.client.service import check_compression
 from relaytun.config import ServiceConfig
+from relaytun.ends import visitorlink
 from relaytun.errors import UserError
 from relaytun.plane import zstd
 from relaytun.wire import frames, messages

@@ -11,9 +11,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from relaytun.client import providerlink as module
-from relaytun.client.legs import ClientSession
 from relaytun.client.providerlink import MOST_NEWCOMERS
 from relaytun.config import ServiceConfig
+from relaytun.ends.legs import ClientSession
 from relaytun.link.channel import Channel
 from relaytun.link.handshake import LinkTLS, Peer
 from relaytun.link.identity import Identity

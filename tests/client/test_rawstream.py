@@ -1,10 +1,10 @@
-"""Tests for L{relaytun.client.rawstream}."""
+"""Tests for L{relaytun.ends.rawstream}."""
 
 from __future__ import annotations
 
 import socket
 
-from relaytun.client.rawstream import FIRST_FLIGHT
+from relaytun.ends.rawstream import FIRST_FLIGHT
 from relaytun.wire import messages
 from relaytun.wire.preamble import Refusal, Role
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from relaytun.client.legs import ClientSession
-from relaytun.client.udp_visitor import VisitorDatagrams
 from relaytun.config import ConnectConfig, ServiceConfig
+from relaytun.ends.legs import ClientSession
+from relaytun.ends.udp_visitor import VisitorDatagrams
 from relaytun.wire import messages
 
 from .linksupport import PROVIDER, LinkTestCase

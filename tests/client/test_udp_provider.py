@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from relaytun.client import udp_provider
 from relaytun.client.udp_provider import MOST_WAITING, ProviderDatagrams
 
-from .datagram_support import Network
+from ..ends.datagram_support import Network
 
 
 class ProviderTests(SynchronousTestCase):

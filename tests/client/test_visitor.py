@@ -9,10 +9,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from relaytun.client.connection import RequestError, ServerConnection
-from relaytun.client.grant import PeerRefused
+from relaytun.client.connection import ServerConnection
 from relaytun.client.visitor import Visitor, wait_for_service
 from relaytun.config import ConnectConfig
+from relaytun.ends.refusals import PeerRefused, RequestError
 from relaytun.wire import messages
 from relaytun.wire.preamble import Refusal, Role
 

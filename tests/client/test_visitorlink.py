@@ -1,13 +1,14 @@
-"""Tests for L{relaytun.client.visitorlink}: a visitor's link, with a provider that is real."""
+"""Tests for L{relaytun.ends.visitorlink}: a visitor's link, with a provider that is real."""
 
 from __future__ import annotations
 
 import socket
 from typing import Any
 
-from relaytun.client import providerlink as module_of_links, visitorlink as module
+from relaytun.client import providerlink as module_of_links
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
+from relaytun.ends import visitorlink as module
 from relaytun.wire import messages
 from relaytun.wire.messages import Code
 from relaytun.wire.preamble import Refusal, Role

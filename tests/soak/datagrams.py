@@ -7,7 +7,7 @@ import select
 import threading
 import time
 
-from relaytun.client.flows import MOST_FLOWS
+from relaytun.ends.flows import MOST_FLOWS
 from relaytun.wire.datagram import BIND_SIZE, MAGIC
 
 from ..integration.processes import Process, eventually, program

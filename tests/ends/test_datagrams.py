@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.datagrams}."""
+"""Tests of L{relaytun.ends.datagrams}."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client import datagrams
-from relaytun.client.binding import DatagramSession
-from relaytun.client.datagrams import RESOLVE_AGAIN
-from relaytun.client.probing import LAST_RETRY, PROOF, QUIET
+from relaytun.ends import datagrams
+from relaytun.ends.binding import DatagramSession
+from relaytun.ends.datagrams import RESOLVE_AGAIN
+from relaytun.ends.probing import LAST_RETRY, PROOF, QUIET
 from relaytun.wire.datagram import BIND_SIZE, OVERHEAD, Kind, encode_bind
 from relaytun.wire.preamble import Role
 

@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.udp_visitor}, with L{relaytun.client.udp_provider} at the far end."""
+"""Tests of L{relaytun.ends.udp_visitor}, with L{relaytun.client.udp_provider} at the far end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import socket
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.flows import IDLE, MOST_FLOWS
 from relaytun.client.udp_provider import ProviderDatagrams
-from relaytun.client.udp_visitor import MOST_WAITING, WORTH_WAITING, VisitorDatagrams
 from relaytun.config import ConnectConfig
+from relaytun.ends.flows import IDLE, MOST_FLOWS
+from relaytun.ends.udp_visitor import MOST_WAITING, WORTH_WAITING, VisitorDatagrams
 from relaytun.errors import UserError
 
 from .datagram_support import Network

@@ -1,11 +1,11 @@
-"""Tests of L{relaytun.client.probing}."""
+"""Tests of L{relaytun.ends.probing}."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.probing import BUSY, HURRY, LAST_RETRY, MISSES, PROOF, QUIET, RETRY, Probing
+from relaytun.ends.probing import BUSY, HURRY, LAST_RETRY, MISSES, PROOF, QUIET, RETRY, Probing
 
 LARGE, SMALL = 1472, 1252
 

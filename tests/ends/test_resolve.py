@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.resolve}."""
+"""Tests of L{relaytun.ends.resolve}."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.resolve import addresses_of
+from relaytun.ends.resolve import addresses_of
 
 
 class FakeReactor:

@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from relaytun.client.binding import DatagramSession
-from relaytun.client.datagrams import DatagramPath
+from relaytun.ends.binding import DatagramSession
+from relaytun.ends.datagrams import DatagramPath
 from relaytun.link.parties import DatagramUse
 from relaytun.plane.datagrams import DatagramSocket, ReceiveBuffer, prepare_datagrams
 from relaytun.plane.meter import Meter

@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.binding}."""
+"""Tests of L{relaytun.ends.binding}."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.binding import KEEPALIVE, LAST_RETRY, Binding, DatagramSession
+from relaytun.ends.binding import KEEPALIVE, LAST_RETRY, Binding, DatagramSession
 from relaytun.wire.datagram import NO_COOKIE, Bind, Kind, decode_bind, encode_bind
 from relaytun.wire.preamble import Role
 

@@ -32,11 +32,10 @@ from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
 from ..wire.preamble import Role
-from .connection import RequestError
 from .datagrams import DatagramPath, datagram_session
-from .grant import PeerRefused
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
+from .refusals import PeerRefused, RequestError
 
 #: Seconds between attempts to get a channel: at first, and at most.
 FIRST_PAUSE = 0.05

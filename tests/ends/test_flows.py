@@ -1,11 +1,11 @@
-"""Tests of L{relaytun.client.flows}."""
+"""Tests of L{relaytun.ends.flows}."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.flows import IDLE, FlowTable
+from relaytun.ends.flows import IDLE, FlowTable
 
 
 class FlowTableTests(SynchronousTestCase):
