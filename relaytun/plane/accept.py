@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from . import pair
 
 #: How long to leave connections in the kernel's queue when they cannot be taken, seconds.
 BREATHER = 0.2
@@ -74,6 +75,8 @@ def close_in_order(sock: socket.socket) -> None:
 
 def reset(sock: socket.socket) -> None:
     """Close it so that the other end sees an error, not the end of the data."""
+    if isinstance(sock, pair.End):
+        sock.tell_broken()
     with contextlib.suppress(OSError):  # Not every kind of socket, nor a dead one, can linger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()

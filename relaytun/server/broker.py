@@ -7,6 +7,7 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 
 from msgspec import UNSET, UnsetType
 from twisted.internet.interfaces import IReactorTime
@@ -105,15 +106,11 @@ class Broker:
 
         @return: why not, or C{None}: the provider is being asked.
         """
-        target = request.to_client_id
-        provider = self.registry.find(target)
-        if provider is None:
-            if self.registry.is_known(target):
-                return Code.CLIENT_OFFLINE, f"{target} is not online"
-            return Code.UNKNOWN_CLIENT, f"there is no client {target}"
-        service = provider.services.get(request.service_id)
-        if service is None:
-            return Code.UNKNOWN_SERVICE, f"{target} offers no service {request.service_id}"
+        found = self._offered(request)
+        if not isinstance(found, Peer):
+            return found
+        provider, target = found, found.name
+        service = provider.services[request.service_id]
         if service.mode == "link" and visitor.fingerprint is None:
             return (
                 Code.FORBIDDEN,
@@ -133,3 +130,21 @@ class Broker:
             )
         self.sessions.open(visitor, provider, service, request)
         return None
+
+    def _offered(self, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:
+        """@return: who is to provide the service, or why nobody can."""
+        wanted, target = request.service_id, request.to_client_id
+        if target is UNSET:
+            offering = [peer for peer in self.registry if peer.provides(wanted)]
+            if not offering:
+                return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
+            busy = Counter(session.provider for session in self.sessions)
+            return min(offering, key=lambda peer: (busy[peer], peer.name))
+        provider = self.registry.find(str(target))
+        if provider is None:
+            if self.registry.is_known(str(target)):
+                return Code.CLIENT_OFFLINE, f"{target} is not online"
+            return Code.UNKNOWN_CLIENT, f"there is no client {target}"
+        if wanted not in provider.services:
+            return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
+        return provider

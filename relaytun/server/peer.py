@@ -60,6 +60,11 @@ class Peer:
         """Its C{clientId}, for messages and the log."""
         return self.client_id or "(not registered)"
 
+    def provides(self, service_id: str) -> bool:
+        """Whether it offers this service, as far as is known in good health."""
+        service = self.services.get(service_id)
+        return service is not None and service.healthy is not False
+
     def send(self, message: Message) -> None:
         """Tell it something; if it is gone, nobody listens."""
         if not self.gone:

@@ -29,6 +29,10 @@ SessionId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Text = Annotated[str, Meta(max_length=256)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Blob = Annotated[str, Meta(max_length=4096)]
+#: Of an HTTP header.
+Value = Annotated[str, Meta(max_length=4096)]
+#: Bytes per second; 0: as many as there are.
+Rate = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Channel = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Mode = Literal["raw", "link"]
@@ -71,6 +75,8 @@ class Service(_Camel, frozen=True):
 
     @ivar mode: of its sessions; left out: raw, or link where the protocol is udp.
     @ivar compression: what the bytes of its links are compressed with; left out: nothing.
+    @ivar bandwidth_up, bandwidth_down: the most bytes a second from and to the service.
+    @ivar healthy: C{False}: its health check fails, and it gets no new sessions.
     """
 
     id: Id
@@ -80,6 +86,47 @@ class Service(_Camel, frozen=True):
     description: Text | None = None
     mode: Mode | UnsetType = UNSET
     compression: Literal["zstd"] | UnsetType = UNSET
+    bandwidth_up: Rate | UnsetType = UNSET
+    bandwidth_down: Rate | UnsetType = UNSET
+    healthy: bool | UnsetType = UNSET
+
+
+class Exposure(_Camel, frozen=True):
+    """
+    A service that the server is to open for anyone on the Internet.
+
+    @ivar service: its id; it is one of those registered.
+    @ivar remote_port: the public port, TCP or UDP as the service is; 0: the server picks one.
+    @ivar custom_domains: host names, of which the first label may be C{*}; C{subdomain}: one label
+        under the server's C{subdomain_host}.  Of an http or ws service they are found by the Host
+        header, of a tcp service by the name in its own TLS handshake.
+    @ivar locations: prefixes of the path, of which the longest decides; none: C{/}.
+    @ivar host_header_rewrite: what the service sees as Host.
+    @ivar request_headers, response_headers: names and values to set.
+    @ivar http_user, http_password: what a visitor has to show.
+    @ivar proxy_protocol: the version of the header in front of each stream.
+    @ivar group, group_key: providers of one group, with the same key, share ports and names.
+    @ivar balance: how they share: C{round_robin}, or C{least_connections}.
+    """
+
+    service: Id
+    remote_port: Port | UnsetType = UNSET
+    custom_domains: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
+    subdomain: Text = ""
+    locations: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
+    host_header_rewrite: Text = ""
+    request_headers: Annotated[tuple[tuple[Text, Value], ...], Meta(max_length=64)] = ()
+    response_headers: Annotated[tuple[tuple[Text, Value], ...], Meta(max_length=64)] = ()
+    http_user: Text = ""
+    http_password: Text = ""
+    proxy_protocol: Literal["v1", "v2"] | UnsetType = UNSET
+    group: Text = ""
+    group_key: Text = ""
+    balance: Literal["round_robin", "least_connections"] = "round_robin"
+
+    def __repr__(self) -> str:
+        """Never with a password or a key."""
+        return f"<Exposure of {self.service}>"
 
 
 class RelayAddress(_Camel, frozen=True):
@@ -112,6 +159,7 @@ class Register(Message, frozen=True, tag="register"):
     @ivar client_id: empty or left out: the server chooses a name.
     @ivar certificate: base64 DER of the identity's self-signed certificate.
     @ivar proof: base64 signature over L{relaytun.wire.proof.login_statement}.
+    @ivar exposures: of its services, those that the server is to open for the public.
     @ivar process: of the client, any text that is new for each; so that who visits it can tell
         that the process which knew a link has died.
     @ivar transient: a second login beside the client's main one, for a visitor of short life;
@@ -120,11 +168,29 @@ class Register(Message, frozen=True, tag="register"):
 
     client_id: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z")] = ""
     services: Annotated[tuple[Service, ...], Meta(max_length=256)] = ()
+    exposures: Annotated[tuple[Exposure, ...], Meta(max_length=256)] | UnsetType = UNSET
     token: Text | UnsetType = UNSET
     certificate: Blob | UnsetType = UNSET
     proof: Blob | UnsetType = UNSET
     transient: bool = False
     process: Text | UnsetType = UNSET
+
+
+class UpdateServices(Message, frozen=True, tag="update_services"):
+    """
+    A registered client offers these from now on, instead of what it registered.  Sessions and
+    public ports of services that stay as they were are not touched.
+    """
+
+    services: Annotated[tuple[Service, ...], Meta(max_length=256)] = ()
+    exposures: Annotated[tuple[Exposure, ...], Meta(max_length=256)] = ()
+
+
+class ServiceHealth(Message, frozen=True, tag="service_health"):
+    """What the health check of a service says now."""
+
+    service_id: Id
+    healthy: bool
 
 
 class GetClientList(Message, frozen=True, tag="get_client_list"):
@@ -135,11 +201,12 @@ class ConnectRequest(Message, frozen=True, tag="connect_request"):
     """
     A visitor asks for a session; C{request_id} comes back in the answer.
 
+    @ivar to_client_id: left out: any client that offers the service.
     @ivar mode: C{link}: this visitor can do links.  A raw service is raw whoever asks.
     """
 
-    to_client_id: Id
     service_id: Id
+    to_client_id: Id | UnsetType = UNSET
     request_id: Text | UnsetType = UNSET
     mode: Mode | UnsetType = UNSET
 
@@ -205,6 +272,7 @@ class ConnectOffer(Message, frozen=True, tag="connect_request"):
     @ivar mode: C{raw}, C{link}, or a word of a later version.
     @ivar peer_fingerprint: of the visitor's identity, if it has one.
     @ivar datagram_session: for udp services only.
+    @ivar public: the visitor is the server itself, for somebody on the Internet.
     """
 
     from_client_id: Id
@@ -216,6 +284,7 @@ class ConnectOffer(Message, frozen=True, tag="connect_request"):
     mode: str = "raw"
     peer_fingerprint: Fingerprint | UnsetType = UNSET
     datagram_session: DatagramSession | UnsetType = UNSET
+    public: bool | UnsetType = UNSET
 
 
 class CreateSession(Message, frozen=True, tag="create_session"):
@@ -255,6 +324,31 @@ class SessionClosed(Message, frozen=True, tag="session_closed"):
     bytes_transferred: Count
 
 
+class Exposed(Message, frozen=True, tag="exposed"):
+    """
+    What became of an L{Exposure}; comes after C{register_response}, and again when it changes.
+
+    @ivar urls: where the public finds it, such as C{tcp://relay.example.com:6000}.
+    @ivar error: a L{Code}, if it is refused, with C{message} as its sentence.
+    """
+
+    service_id: Id
+    urls: tuple[str, ...] = ()
+    remote_port: Port | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+
+
+class GoingAway(Message, frozen=True, tag="going_away"):
+    """
+    The server is about to end: it takes no new sessions, and those that run have time to end.
+
+    @ivar seconds: how long.
+    """
+
+    seconds: float
+
+
 class Error(Message, frozen=True, tag="error"):
     """Something that the other side asked for, or sent, is not to be."""
 
@@ -271,6 +365,8 @@ def _table(*types: type[Message]) -> dict[str, type[Message]]:
 #: What a server takes from a client.
 FROM_CLIENT = _table(
     Register,
+    UpdateServices,
+    ServiceHealth,
     GetClientList,
     ConnectRequest,
     AcceptSession,
@@ -287,6 +383,8 @@ FROM_SERVER = _table(
     ConnectOffer,
     CreateSession,
     OpenChannel,
+    Exposed,
+    GoingAway,
     SessionClosed,
     Heartbeat,
     Error,

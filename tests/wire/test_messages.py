@@ -40,6 +40,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.floats(kind.ge, kind.le, allow_nan=False, allow_infinity=False)
     if isinstance(kind, inspect.BoolType):
         return st.booleans()
+    if isinstance(kind, inspect.TupleType):
+        return st.tuples(*(values(each) for each in kind.item_types))
     assert isinstance(kind, inspect.NoneType), kind
     return st.none()
 
@@ -350,6 +352,8 @@ class ContractTests(SynchronousTestCase):
             set(FROM_CLIENT),
             {
                 "register",
+                "update_services",
+                "service_health",
                 "get_client_list",
                 "connect_request",
                 "accept_session",
@@ -368,6 +372,8 @@ class ContractTests(SynchronousTestCase):
                 "connect_request",
                 "create_session",
                 "open_channel",
+                "exposed",
+                "going_away",
                 "session_closed",
                 "heartbeat",
                 "error",
