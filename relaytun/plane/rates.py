@@ -163,3 +163,33 @@ class Turn:
         for rate in self._rates:
             rate.take(least - rate.portion)
         self._ready(least)
+
+
+class Bandwidth:
+    """
+    The rates of somebody or something, which may change.
+
+    @ivar up, down: no rate, if there is no limit, or one.
+    """
+
+    __slots__ = ("_clock", "down", "up")
+
+    def __init__(self, clock: IReactorTime, up: int = 0, down: int = 0) -> None:
+        """@param up, down: as for L{change}."""
+        self._clock = clock
+        self.up: tuple[Rate, ...] = ()
+        self.down: tuple[Rate, ...] = ()
+        self.change(up, down)
+
+    def change(self, up: int, down: int) -> None:
+        """@param up, down: bytes a second; 0 for no limit."""
+        self.up = self._changed(self.up, up)
+        self.down = self._changed(self.down, down)
+
+    def _changed(self, rates: tuple[Rate, ...], bytes_per_second: int) -> tuple[Rate, ...]:
+        if not bytes_per_second:
+            return ()
+        for rate in rates:
+            if rate.bytes_per_second != bytes_per_second:
+                rate.change(bytes_per_second)
+        return rates or (Rate(self._clock, bytes_per_second),)

@@ -6,10 +6,10 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
+from collections.abc import Callable, Iterable
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from twisted.internet.interfaces import IReactorTime
 
 from ..wire import messages
@@ -17,11 +17,15 @@ from ..wire.messages import Code
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
+from .users import Users, UserSettings
 
 
 class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
+    @ivar users: who may come, and what he may do.
+    @ivar rights_changed: called when users may do other things than before; sessions are ended
+        by then, what else is open is to be looked at.
     @ivar relay_port: the number that clients dial; known once the relay listens.
     """
 
@@ -31,6 +35,7 @@ class Broker:
         owners: Owners,
         *,
         token: str | None,
+        users: Iterable[UserSettings] = (),
         public_host: str | None = None,
         max_clients: int = 10000,
         max_sessions: int = 10000,
@@ -38,7 +43,10 @@ class Broker:
         session_timeout: float = 300.0,
         heartbeat_timeout: float = 45.0,
     ) -> None:
-        """@param token: C{None} for an open server."""
+        """
+        @param token: C{None} for an open server.
+        @param users: those who have a token of their own.
+        """
         self.clock = clock
         self.registry = Registry(owners, max_clients)
         self.sessions = Sessions(
@@ -47,20 +55,14 @@ class Broker:
         self.relay_port = 0
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
+        self.users = Users(clock, users, token)
+        self.rights_changed: list[Callable[[], None]] = []
         self._public_host = public_host
 
     @property
     def is_open(self) -> bool:
         """Whether it lets in whoever comes."""
         return self.token is None
-
-    def is_token(self, given: str | UnsetType) -> bool:
-        """Whether C{given} lets one in; takes the same time whatever it is."""
-        if self.token is None:
-            return True
-        if given is UNSET:
-            return False
-        return hmac.compare_digest(str(given).encode("utf-8", "replace"), self.token.encode())
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
@@ -80,6 +82,29 @@ class Broker:
         self.leave(peer)
         peer.close()
 
+    def replace_users(self, users: Iterable[UserSettings]) -> None:
+        """
+        From now on there are these users.
+
+        Whoever is here by a token that is nobody's any more has to go, with all that he has;
+        what others may not have any more is ended.
+        """
+        self.users.replace(users)
+        for peer in self.registry.everybody():
+            user, why = peer.user, ""
+            if user.revoked:
+                why = "the token does not let anybody in any more"
+            elif not peer.transient and not user.may_use_client_id(peer.name):
+                why = f"user {user.name} may not register as {peer.name} any more"
+            if why:
+                self.sessions.forbid(peer)
+                peer.error(Code.UNAUTHORIZED, why)
+                self.leave(peer)
+                peer.close()
+        self.sessions.rights_changed()
+        for look in self.rights_changed:
+            look()
+
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
         return messages.RegisterResponse(
@@ -89,12 +114,22 @@ class Broker:
             heartbeat_timeout=self.heartbeat_timeout,
         )
 
-    def client_list(self) -> messages.ClientList:
-        """Everybody who is registered, by name."""
+    def client_list(self, asking: Peer | None = None) -> messages.ClientList:
+        """
+        Everybody who is registered, by name.
+
+        @param asking: who wants to know: only of what he offers himself or may visit.
+        """
         return messages.ClientList(
             clients=tuple(
                 messages.ClientEntry(
-                    id=peer.name, status="online", services=tuple(peer.services.values())
+                    id=peer.name,
+                    status="online",
+                    services=tuple(
+                        service
+                        for service in peer.services.values()
+                        if asking in (None, peer) or asking.user.may_visit(peer.name, service.id)
+                    ),
                 )
                 for peer in sorted(self.registry, key=lambda peer: peer.name)
             )
@@ -106,10 +141,13 @@ class Broker:
 
         @return: why not, or C{None}: the provider is being asked.
         """
-        found = self._offered(request)
+        found = self._offered(visitor, request)
         if not isinstance(found, Peer):
             return found
         provider, target = found, found.name
+        refusal = self.forbidden(visitor, provider, request.service_id)
+        if refusal is not None:
+            return refusal
         service = provider.services[request.service_id]
         if service.mode == "link" and visitor.fingerprint is None:
             return (
@@ -131,11 +169,24 @@ class Broker:
         self.sessions.open(visitor, provider, service, request)
         return None
 
-    def _offered(self, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:
+    def forbidden(self, visitor: Peer, provider: Peer, service_id: str) -> tuple[Code, str] | None:
+        """@return: why C{visitor} may not have a session with this service now, if so."""
+        if not visitor.user.may_visit(provider.name, service_id):
+            return (
+                Code.FORBIDDEN,
+                f"user {visitor.user.name} may not visit {provider.name}/{service_id}",
+            )
+        return None
+
+    def _offered(self, visitor: Peer, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:
         """@return: who is to provide the service, or why nobody can."""
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
-            offering = [peer for peer in self.registry if peer.provides(wanted)]
+            offering = [
+                peer
+                for peer in self.registry
+                if peer.provides(wanted) and visitor.user.may_visit(peer.name, wanted)
+            ]
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
             busy = Counter(session.provider for session in self.sessions)

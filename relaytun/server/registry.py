@@ -99,6 +99,10 @@ class Registry:
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._online.values())
 
+    def everybody(self) -> list[Peer]:
+        """Those who are registered, and those who are passing."""
+        return [*self._online.values(), *self._passing]
+
     def find(self, client_id: str) -> Peer | None:
         """The registered client of this name."""
         return self._online.get(client_id)

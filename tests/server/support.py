@@ -16,6 +16,7 @@ from relaytun.server.conversation import Conversation
 from relaytun.server.peer import Peer
 from relaytun.server.registry import Owners
 from relaytun.server.sessions import Session
+from relaytun.server.users import User
 from relaytun.wire import messages
 from relaytun.wire.messages import Message, Service
 from relaytun.wire.moods import Mood
@@ -59,6 +60,7 @@ class Connection:
         expects_token: bool = False,
         dialled_host: str = "relay.example",
         epoch: int | None = None,
+        user: User | None = None,
     ) -> None:
         self.inbox: list[Message] = []
         self.closed = False
@@ -73,6 +75,7 @@ class Connection:
             address="192.0.2.1",
             dialled_host=dialled_host,
             expects_token=expects_token,
+            user=user or broker.users.main,
         )
         self.conversation = Conversation(broker, self.peer, self._registered)
 
