@@ -22,7 +22,6 @@ from .users import Users, UserSettings
 
 class Broker:
     """
-    @ivar token: what lets one in; C{None} for an open server.
     @ivar users: who may come, and what he may do.
     @ivar rights_changed: called when users may do other things than before; sessions are ended
         by then, what else is open is to be looked at.
@@ -54,10 +53,18 @@ class Broker:
         )
         self.relay_port = 0
         self.heartbeat_timeout = heartbeat_timeout
-        self.token = token
         self.users = Users(clock, users, token)
         self.rights_changed: list[Callable[[], None]] = []
         self._public_host = public_host
+
+    @property
+    def token(self) -> str | None:
+        """The server's own token, C{None} for an open server; a new one is for who comes."""
+        return self.users.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self.users.use_token(token)
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +97,7 @@ class Broker:
         what others may not have any more is ended.
         """
         self.users.replace(users)
-        for peer in self.registry.everybody():
+        for peer in self.registry.everyone():
             user, why = peer.user, ""
             if user.revoked:
                 why = "the token does not let anybody in any more"
@@ -145,7 +152,7 @@ class Broker:
         if not isinstance(found, Peer):
             return found
         provider, target = found, found.name
-        refusal = self.forbidden(visitor, provider, request.service_id)
+        refusal = self.refusal(visitor, provider, request.service_id)
         if refusal is not None:
             return refusal
         service = provider.services[request.service_id]
@@ -169,13 +176,17 @@ class Broker:
         self.sessions.open(visitor, provider, service, request)
         return None
 
-    def forbidden(self, visitor: Peer, provider: Peer, service_id: str) -> tuple[Code, str] | None:
+    def refusal(self, visitor: Peer, provider: Peer, service_id: str) -> tuple[Code, str] | None:
         """@return: why C{visitor} may not have a session with this service now, if so."""
         if not visitor.user.may_visit(provider.name, service_id):
             return (
                 Code.FORBIDDEN,
                 f"user {visitor.user.name} may not visit {provider.name}/{service_id}",
             )
+        for user in (visitor.user, provider.user):
+            why = self.sessions.accounts.refusal(user)
+            if why is not None:
+                return Code.BYTE_LIMIT, why
         return None
 
     def _offered(self, visitor: Peer, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:

@@ -99,7 +99,7 @@ class Registry:
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._online.values())
 
-    def everybody(self) -> list[Peer]:
+    def everyone(self) -> list[Peer]:
         """Those who are registered, and those who are passing."""
         return [*self._online.values(), *self._passing]
 

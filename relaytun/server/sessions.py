@@ -29,6 +29,7 @@ from ..wire.preamble import KEY_SIZE, SESSION_SIZE, Refusal, Role
 from .pairing import Pairing
 from .peer import Peer
 from .session import session_machine
+from .users import User
 
 T = TypeVar("T")
 
@@ -90,6 +91,7 @@ class Session:
         self.pairing: Pairing[WaitingLeg] = Pairing()
         self.meter = Meter(max_bytes, self._exhausted)
         self.most = self.meter.limit
+        table.accounts.limit(self)
         self.keep_to_rates()
         self.channels: set[RunningChannel] = set()
         self.moods: Counter[Mood] = Counter()
@@ -268,7 +270,10 @@ class Session:
             self._answer_deadline = None
 
     def _exhausted(self) -> None:
-        self.machine.exhausted()
+        if self.meter.limit >= self.most:
+            self.machine.exhausted()
+        else:
+            self._table.accounts.exhausted(self)
 
 
 def _told(value: T | None) -> T | UnsetType:
@@ -276,8 +281,46 @@ def _told(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
+class Accounting(Protocol):
+    """Who counts the bytes of all sessions together, and may limit them."""
+
+    def limit(self, session: Session) -> None:
+        """C{session} begins: limit its meter, if need be to nothing."""
+
+    def exhausted(self, session: Session) -> None:
+        """It needs more than it was let have: raise the limit, or end it."""
+
+    def ended(self, session: Session) -> None:
+        """It moves nothing more."""
+
+    def refusal(self, user: User) -> str | None:
+        """Why this user may have no new session, if so."""
+
+
+class NoAccounting:
+    """Nobody counts."""
+
+    def limit(self, session: Session) -> None:
+        """It is as it was made."""
+
+    def exhausted(self, session: Session) -> None:
+        """It has had what it may."""
+        session.machine.exhausted()
+
+    def ended(self, session: Session) -> None:
+        """Nothing is kept."""
+
+    def refusal(self, user: User) -> str | None:
+        """Everybody may have one."""
+        return None
+
+
 class Sessions:
-    """All of them, found by id, those of udp services also by the number of their datagrams."""
+    """
+    All of them, found by id, those of udp services also by the number of their datagrams.
+
+    @ivar accounts: counts the bytes.
+    """
 
     _log = Logger()
 
@@ -301,6 +344,7 @@ class Sessions:
         self._idle_timeout = idle_timeout
         self._sessions: dict[bytes, Session] = {}
         self._by_datagram: dict[int, Session] = {}
+        self.accounts: Accounting = NoAccounting()
         self._last_moved: dict[Session, tuple[int, float]] = {}
         self._sweep = LoopingCall(self._end_idle)
         self._sweep.clock = clock
@@ -363,6 +407,7 @@ class Sessions:
         if session.datagram_session is not None:
             self._by_datagram.pop(session.datagram_session, None)
         self._last_moved.pop(session, None)
+        self.accounts.ended(session)
 
     def client_left(self, peer: Peer) -> None:
         """C{peer}'s control connection is gone."""

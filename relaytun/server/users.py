@@ -115,6 +115,7 @@ class Users:
     """
     All of them.
 
+    @ivar token: the server's own.
     @ivar main: whoever has the server's own token, or comes to an open server.
     """
 
@@ -126,9 +127,17 @@ class Users:
         @param token: the server's own; L{None} for an open server.
         """
         self._clock = clock
-        self._token = token
-        self.main = User(clock, token or "")
+        self.use_token(token)
         self._users = {settings.name: User(clock, settings=settings) for settings in configured}
+
+    def use_token(self, token: str | None) -> None:
+        """
+        From now on this is the server's own, for those who come.
+
+        @param token: as at the start.
+        """
+        self.token = token
+        self.main = User(self._clock, token or "")
 
     def by_token(self, given: str | UnsetType) -> User | None:
         """
@@ -136,11 +145,11 @@ class Users:
 
         All are compared, each in a time that does not depend on C{given}.
         """
-        found = self.main if self._token is None else None
+        found = self.main if self.token is None else None
         if given is UNSET:
             return found
         shown = str(given).encode("utf-8", "replace")
-        known = [self.main, *self._users.values()] if self._token else self._users.values()
+        known = [self.main, *self._users.values()] if self.token else self._users.values()
         for user in known:
             if hmac.compare_digest(shown, user.token.encode()):
                 found = user
