@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
 from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, given
-from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..plane.accept import reset
 from ..plane.splice import Splice
@@ -32,6 +31,7 @@ from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
+from .machinery import ClientMachinery
 from .providerlink import Links
 from .servicedialer import ServiceDialer
 from .signalling import Control
@@ -53,7 +53,7 @@ class Provider:
 
     def __init__(
         self,
-        machinery: Machinery,
+        machinery: ClientMachinery,
         connection: ServerConnection,
         services: Sequence[ServiceConfig],
         links: Links,

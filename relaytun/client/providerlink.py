@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
@@ -30,6 +29,7 @@ from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
 from ..wire.preamble import Role
+from .machinery import ClientMachinery
 from .servicedialer import ServiceDialer
 from .udp_provider import ProviderDatagrams
 
@@ -50,7 +50,7 @@ class Links:
 
     _log = Logger()
 
-    def __init__(self, machinery: Machinery) -> None:
+    def __init__(self, machinery: ClientMachinery) -> None:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
         self._links: dict[tuple[str, bytes], ProviderLink] = {}

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ClientConfig, ServerAddress, ServiceConfig
-from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
@@ -35,6 +34,7 @@ from ..statedir import StateDir
 from ..wire import messages
 from .connection import ServerConnection
 from .localport import LocalPort
+from .machinery import ClientMachinery
 from .provider import Provider
 from .providerlink import Links
 from .signalling import Control, LoginError, login
@@ -111,9 +111,9 @@ def connections_to(
 
 def machinery_of(
     reactor: IReactor, config: ClientConfig, identity: Identity, state: StateDir
-) -> Machinery:
+) -> ClientMachinery:
     """What the sessions of this client share."""
-    return Machinery(
+    return ClientMachinery(
         reactor=reactor,
         dialer=Dialer(reactor),
         pool=CarrierPool(),

@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 
 from ..config import ConnectConfig
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..ends.rawstream import carry
 from ..ends.refusals import PeerRefused, RequestError
 from ..ends.udp_visitor import VisitorDatagrams
@@ -33,6 +32,7 @@ from ..wire.messages import Code, Message
 from ..wire.moods import Mood
 from .connection import ServerConnection
 from .grant import session_of
+from .machinery import ClientMachinery
 from .signalling import Control
 
 #: Seconds that a program waits for a control connection that is down just now.
@@ -53,7 +53,7 @@ class Visitor:
 
     def __init__(
         self,
-        machinery: Machinery,
+        machinery: ClientMachinery,
         connections: Sequence[ServerConnection],
         connect: ConnectConfig,
     ) -> None:
