@@ -19,6 +19,7 @@ from .connect import connect
 from .demo import demo
 from .doctor import doctor
 from .id import own_id
+from .reload import reload_config
 from .stats import stats
 from .status import status
 
@@ -44,7 +45,7 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, own_id, stats, status):
+for _command in (check, clients, connect, demo, doctor, own_id, reload_config, stats, status):
     relaytun.add_command(_command)
 
 

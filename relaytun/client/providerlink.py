@@ -8,7 +8,7 @@ visitor by TLS first, and what it then names is looked for among that visitor's 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
@@ -30,6 +29,7 @@ from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
 from ..wire.preamble import Role
+from .machinery import ClientMachinery
 from .servicedialer import ServiceDialer
 from .udp_provider import ProviderDatagrams
 
@@ -50,7 +50,7 @@ class Links:
 
     _log = Logger()
 
-    def __init__(self, machinery: Machinery) -> None:
+    def __init__(self, machinery: ClientMachinery) -> None:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
@@ -100,6 +100,7 @@ class Links:
                 refuse(channel, Reset.LIMIT)
                 return
             known = self._links[key] = ProviderLink(self, service, link_id)
+            known.visitor = session.peer
         elif known.service.id != service.id:
             refuse(channel, Reset.FORBIDDEN)
             return
@@ -127,6 +128,25 @@ class Links:
             if known is ended:
                 del self._links[key]
 
+    def end(self, over: Callable[[ServiceConfig, str], bool]) -> None:
+        """
+        End the links of services that are not offered any more as they were.
+
+        @param over: whether that is so, for a service and its visitor.
+        """
+        for waiting in list(self._newcomers.values()):
+            for newcomer in list(waiting):
+                if over(newcomer.service, newcomer.session.peer):
+                    newcomer.close()
+        for known in list(self):
+            if over(known.service, known.visitor):
+                known.link.close(Reset.FORBIDDEN)
+
+    @property
+    def streams(self) -> int:
+        """Streams of all links."""
+        return sum(len(known.link.streams) for known in self)
+
     def close(self) -> None:
         """End them all."""
         for waiting in list(self._newcomers.values()):
@@ -141,6 +161,7 @@ class ProviderLink:
     One visitor's link to one service.
 
     @ivar session: the session of its last channel.
+    @ivar visitor: the name of the client that has the other end.
     """
 
     _log = Logger()
@@ -149,6 +170,7 @@ class ProviderLink:
         machinery = links.machinery
         self.service = service
         self.session: ClientSession | None = None
+        self.visitor = ""
         self._links = links
         self._dialling: set[Deferred[None]] = set()
         self.link = Link(

@@ -11,9 +11,10 @@ import base64
 import itertools
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from msgspec import UnsetType
 from twisted.internet.defer import Deferred
@@ -53,6 +54,13 @@ class LegRefused(Exception):
         return self.refusal in _SESSION_OVER
 
 
+class LegDialer(Protocol):
+    """How legs get to the relay."""
+
+    def dial(self, session: ClientSession) -> Deferred[socket.socket]:
+        """@return: fires with a connection over which the preamble can be sent."""
+
+
 @dataclass(eq=False)
 class ClientSession:
     """
@@ -69,6 +77,7 @@ class ClientSession:
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
+    @ivar dialer: how its legs get to the relay; C{None}: straight to C{relay}.
     """
 
     id: str
@@ -89,6 +98,41 @@ class ClientSession:
     peer_process: str | None = None
     compressed: bool = False
     link: Link | None = None
+    dialer: LegDialer | None = None
+
+    @classmethod
+    def granted(cls, granted: messages.CreateSession) -> ClientSession:
+        """
+        The visitor's, as a server grants it.
+
+        @raise ValueError: if there is no channel key in it.
+        """
+        return cls(
+            id=granted.session_id,
+            peer=granted.peer_client_id,
+            service=granted.service.id,
+            role=Role.VISITOR,
+            channel_key=channel_key(granted.channel_key),
+            relay=granted.relay_addr,
+            since=time.time(),
+            mode=granted.mode,
+            protocol=granted.service.protocol,
+            datagram_session=given(granted.datagram_session),
+            peer_fingerprint=given(granted.peer_fingerprint) or "",
+            peer_process=given(granted.peer_process),
+            compressed=granted.service.compression == "zstd",
+        )
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What every event says of it."""
+        return {
+            "session": self.id,
+            "peer": self.peer,
+            "service": self.service,
+            "role": self.role.name.lower(),
+            "mode": self.mode,
+        }
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""
@@ -154,7 +198,10 @@ async def dial_leg(machinery: Machinery, session: ClientSession) -> Leg:
         C{DNSLookupError}.
     """
     relay = session.relay
-    sock = await machinery.dialer.dial(relay.host, relay.port)
+    if session.dialer is not None:
+        sock = await session.dialer.dial(session)
+    else:
+        sock = await machinery.dialer.dial(relay.host, relay.port)
     leg = Leg(machinery.reactor, sock, session.preamble(next(session.channels)))
     leg.verdict.addTimeout(VERDICT_TIMEOUT, machinery.reactor, _no_verdict)
     return leg

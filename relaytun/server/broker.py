@@ -7,13 +7,14 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from twisted.internet.interfaces import IReactorTime
 
+from ..events import Events
 from ..wire import messages
-from ..wire.messages import Code
+from ..wire.messages import Code, Exposure, Service
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
@@ -26,6 +27,11 @@ class Broker:
     @ivar rights_changed: called when users may do other things than before; sessions are ended
         by then, what else is open is to be looked at.
     @ivar relay_port: the number that clients dial; known once the relay listens.
+    @ivar events: C{client_online}, C{client_offline}, C{service_online}, C{service_offline} of
+        those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
+        C{login_refused}.
+    @ivar exposures_changed: told what a client wants to be open for the public from now on.
+    @ivar going_away: the server is about to end, and takes no new sessions.
     """
 
     def __init__(
@@ -47,15 +53,23 @@ class Broker:
         @param users: those who have a token of their own.
         """
         self.clock = clock
+        self.events = Events()
+        self.exposures_changed: Callable[[Peer, tuple[Exposure, ...]], None] = lambda *_: None
+        self.going_away = False
         self.registry = Registry(owners, max_clients)
         self.sessions = Sessions(
-            clock, self.relay_address, max_sessions, max_bytes_per_session, session_timeout
+            clock,
+            self.relay_address,
+            max_sessions,
+            max_bytes_per_session,
+            session_timeout,
+            self.events,
         )
         self.relay_port = 0
         self.heartbeat_timeout = heartbeat_timeout
         self.users = Users(clock, users, token)
         self.rights_changed: list[Callable[[], None]] = []
-        self._public_host = public_host
+        self.public_host = public_host
 
     @property
     def token(self) -> str | None:
@@ -73,15 +87,19 @@ class Broker:
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
-        host = self._public_host or peer.dialled_host
+        host = self.public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
 
     def leave(self, peer: Peer) -> None:
         """C{peer}'s connection is closed, or it has unregistered; once is enough."""
         if not peer.gone:
             peer.gone = True
+            listed = peer.client_id is not None and not peer.transient
             self.registry.remove(peer)
             self.sessions.client_left(peer)
+            if listed and self.registry.find(peer.name) is None:
+                self._services_changed(peer, peer.services, {})
+                self.events.fire("client_offline", client=peer.name, address=peer.address)
 
     def displace(self, peer: Peer) -> None:
         """A newer login of the same identity has C{peer}'s place."""
@@ -111,6 +129,49 @@ class Broker:
         self.sessions.rights_changed()
         for look in self.rights_changed:
             look()
+
+    def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
+        """
+        C{peer} is listed, with the services that it has now.
+
+        @param before: those that it, or the login whose place it took, had; C{None}: it is new.
+        """
+        if before is None:
+            self.events.fire("client_online", client=peer.name, address=peer.address)
+        self._services_changed(peer, before or {}, peer.services)
+
+    def update_services(
+        self, peer: Peer, services: dict[str, Service], exposures: tuple[Exposure, ...]
+    ) -> None:
+        """C{peer} offers these from now on; sessions of those that are as they were go on."""
+        before = peer.services
+        peer.services = {
+            name: _as_healthy_as(service, before.get(name)) for name, service in services.items()
+        }
+        gone = [name for name, old in before.items() if not _same(old, services.get(name))]
+        self.sessions.withdrawn(peer, gone)
+        self.sessions.services_changed(peer)
+        self._services_changed(peer, before, peer.services)
+        self.exposures_changed(peer, exposures)
+
+    def go_away(self, seconds: float) -> None:
+        """The server ends in at most C{seconds}: no new sessions."""
+        self.going_away = True
+        for peer in self.registry.everyone():
+            peer.send(messages.GoingAway(seconds=seconds))
+
+    def _services_changed(
+        self, peer: Peer, before: Mapping[str, Service], after: Mapping[str, Service]
+    ) -> None:
+        for event, services, others in (
+            ("service_offline", before, after),
+            ("service_online", after, before),
+        ):
+            for service in services.values():
+                if service.id not in others:
+                    self.events.fire(
+                        event, client=peer.name, service=service.id, protocol=service.protocol
+                    )
 
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
@@ -148,6 +209,8 @@ class Broker:
 
         @return: why not, or C{None}: the provider is being asked.
         """
+        if self.going_away:
+            return Code.INTERNAL, "the server is ending; try again later"
         found = self._offered(visitor, request)
         if not isinstance(found, Peer):
             return found
@@ -210,3 +273,20 @@ class Broker:
         if wanted not in provider.services:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
         return provider
+
+
+def _same(old: Service, new: Service | None) -> bool:
+    """Whether sessions can go on when C{new} is offered instead of C{old}."""
+    if new is None:
+        return False
+    changeable = {
+        "description": None, "healthy": UNSET, "bandwidth_up": UNSET, "bandwidth_down": UNSET
+    }  # fmt: skip
+    return structs.replace(old, **changeable) == structs.replace(new, **changeable)
+
+
+def _as_healthy_as(service: Service, before: Service | None) -> Service:
+    """What its health check said last still holds, if it says nothing new."""
+    if before is None or service.healthy is not UNSET:
+        return service
+    return structs.replace(service, healthy=before.healthy)

@@ -100,8 +100,12 @@ class Registry:
         return iter(self._online.values())
 
     def everyone(self) -> list[Peer]:
-        """Those who are registered, and those who are passing."""
+        """All of them, those of short life too."""
         return [*self._online.values(), *self._passing]
+
+    def limit(self, max_clients: int) -> None:
+        """So many may be registered from now on; who is, stays."""
+        self._max_clients = max_clients
 
     def find(self, client_id: str) -> Peer | None:
         """The registered client of this name."""
