@@ -2,7 +2,8 @@
 The server as a tree of services::
 
     Server
-    |-- AdminService      control.sock: status, reload
+    |-- AdminService      control.sock: status, stats, reload
+    |-- Accounts          traffic.db: what has moved, and quotas of it
     |-- ListeningPort     metrics: /metrics and /healthz, if there is to be one
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
@@ -17,7 +18,7 @@ import resource
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -36,16 +37,20 @@ from ..plane.carriers import CarrierPool
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
+from .access import Access
+from .accounts import Accounts
 from .adminhttp import admin_port
 from .admission import IN_ALL, Admission
 from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
+from .ledger import Ledger
 from .metrics import Metrics
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .users import UserSettings
 
 
 class Server(MultiService):
@@ -55,6 +60,8 @@ class Server(MultiService):
     @ivar reloader: reads the configuration again.
     @ivar reloadable: the fields of the configuration that can change while it runs, and what makes
         each of them hold.
+    @ivar accounts: what has moved, and quotas of it.
+    @ivar access: who may connect to what is public.
     @ivar public_connections: counts connections of the public to exposed services.
     """
 
@@ -86,6 +93,10 @@ class Server(MultiService):
             "public_host": self._use_access,
             "token": self._use_access,
             "open": self._use_access,
+            "users": lambda config: self.apply_users(config.users),
+            "allow_networks": self._use_networks,
+            "deny_networks": self._use_networks,
+            "max_connections_per_address": self._use_networks,
             "certificate": self._use_nothing,  # The files are always looked at.
             "key": self._use_nothing,
             "hooks": self._use_hooks,
@@ -110,6 +121,7 @@ class Server(MultiService):
             self._reactor,
             self._owners,
             token=self._token,
+            users=config.users,
             public_host=config.public_host,
             max_clients=config.max_clients,
             max_sessions=config.max_sessions,
@@ -117,6 +129,14 @@ class Server(MultiService):
             session_timeout=config.session_timeout,
             heartbeat_timeout=config.heartbeat_timeout,
         )
+        self.accounts = Accounts(
+            self._reactor,
+            self.broker.sessions,
+            self.broker.users,
+            Ledger(config.state_dir / "traffic.db"),
+        )
+        self.access = Access(self._reactor)
+        self._use_networks(config)
         self.hooks = Hooks(self._reactor, config.hooks)
         self.broker.events.listeners.append(self.hooks.fire)
         self._pool = CarrierPool()
@@ -154,14 +174,18 @@ class Server(MultiService):
         admin = AdminService(
             self._reactor,
             config.state_dir,
-            {"status": self.status, "reload": self.reloader.reload},
+            {
+                "status": self.status,
+                "stats": self.accounts.stats,
+                "reload": self.reloader.reload,
+            },
         )
         if config.metrics is not None:
             hosts = [config.public_host] if config.public_host else []
             admin_port(
                 self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
             ).setServiceParent(self)
-        for child in (admin, self._relay_port, datagrams, self._control_port):
+        for child in (admin, self.accounts, self._relay_port, datagrams, self._control_port):
             child.setServiceParent(self)
         super().privilegedStartService()
 
@@ -221,6 +245,7 @@ class Server(MultiService):
         def done(result: Any) -> Any:
             self._pool.close()
             self._owners.close()
+            self.accounts.close()
             self._state.unlock()
             return result
 
@@ -289,6 +314,16 @@ class Server(MultiService):
     def _use_access(self, config: ServerConfig) -> None:
         self._control.plaintext = config.plaintext
         self.broker.public_host = config.public_host
+
+    def apply_users(self, users: Iterable[UserSettings]) -> None:
+        """There are these users from now on; what they may not have any more ends at once."""
+        self.broker.replace_users(users)
+        self.accounts.quotas_changed()
+
+    def _use_networks(self, config: ServerConfig) -> None:
+        self.access.change(
+            config.allow_networks, config.deny_networks, config.max_connections_per_address
+        )
 
     def _use_hooks(self, config: ServerConfig) -> None:
         self.hooks.urls = dict(config.hooks)

@@ -127,7 +127,8 @@ class Users:
         @param token: the server's own; L{None} for an open server.
         """
         self._clock = clock
-        self.use_token(token)
+        self.token = token
+        self.main = User(clock, token or "")
         self._users = {settings.name: User(clock, settings=settings) for settings in configured}
 
     def use_token(self, token: str | None) -> None:
@@ -136,8 +137,9 @@ class Users:
 
         @param token: as at the start.
         """
-        self.token = token
-        self.main = User(self._clock, token or "")
+        if token != self.token:
+            self.token = token
+            self.main = User(self._clock, token or "")
 
     def by_token(self, given: str | UnsetType) -> User | None:
         """
