@@ -42,4 +42,6 @@ def service_message(service: ServiceConfig) -> messages.Service:
         description=service.description or None,
         mode=service.mode,  # type: ignore[arg-type]
         compression=service.compression or UNSET,  # type: ignore[arg-type]
+        bandwidth_up=service.bandwidth_up or UNSET,
+        bandwidth_down=service.bandwidth_down or UNSET,
     )
