@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from ..errors import UserError
 from .ledger import Entry, Ledger
@@ -42,6 +43,8 @@ MOST_DAYS = 400
 class Accounts(Service):
     """Counts as long as it runs, and then until the last session has ended: see L{close}."""
 
+    _log = Logger()
+
     def __init__(
         self, clock: IReactorTime, sessions: Sessions, users: Users, ledger: Ledger
     ) -> None:
@@ -50,7 +53,7 @@ class Accounts(Service):
         self._users = users
         self._grants: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
         self._granted: WeakKeyDictionary[User, int] = WeakKeyDictionary()
-        self._collecting = LoopingCall(self.collect)
+        self._collecting = LoopingCall(self._collect_again)
         self._collecting.clock = clock
         sessions.accounts = self
 
@@ -75,6 +78,12 @@ class Accounts(Service):
         for user in {user for session in self._sessions for user in _limited(session)}:
             if self._left(user) <= 0:
                 self._end(user)
+
+    def _collect_again(self) -> None:
+        try:
+            self.collect()
+        except Exception:  # It must not be the last time.
+            self._log.failure("traffic cannot be counted")
 
     def quotas_changed(self) -> None:
         """Users may have other quotas than before."""
@@ -129,8 +138,8 @@ class Accounts(Service):
         first = date.fromisoformat(f"{self.ledger.month}-01")
         anew = (first + timedelta(days=31)).replace(day=1)
         return (
-            f"user {user.name} has used up the quota of this month ({user.quota} bytes); it starts "
-            f"anew on {anew} (UTC)"
+            f"user {user.name} has used up the quota of this month ({_size(user.quota)}); "
+            f"it starts anew on {anew} (UTC)"
         )
 
     # For people
@@ -204,6 +213,14 @@ class Accounts(Service):
         for session in list(self._sessions):
             if user in _limited(session):
                 session.machine.exhausted()
+
+
+def _size(count: int) -> str:
+    """A number of bytes as the configuration has it."""
+    for unit, size in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"
 
 
 def _limited(session: Session) -> set[User]:

@@ -27,10 +27,10 @@ from ..wire import messages
 from ..wire.messages import Code, Service
 from ..wire.moods import Mood
 from ..wire.preamble import KEY_SIZE, SESSION_SIZE, Refusal, Role
+from .accounting import Accounting, NoAccounting
 from .pairing import Pairing
 from .peer import Peer
 from .session import session_machine
-from .users import User
 
 T = TypeVar("T")
 
@@ -303,40 +303,6 @@ class Session:
 def _told(value: T | None) -> T | UnsetType:
     """As a message has it: what there is not is left out."""
     return UNSET if value is None else value
-
-
-class Accounting(Protocol):
-    """Who counts the bytes of all sessions together, and may limit them."""
-
-    def limit(self, session: Session) -> None:
-        """C{session} begins: limit its meter, if need be to nothing."""
-
-    def exhausted(self, session: Session) -> None:
-        """It needs more than it was let have: raise the limit, or end it."""
-
-    def ended(self, session: Session) -> None:
-        """It moves nothing more."""
-
-    def refusal(self, user: User) -> str | None:
-        """Why this user may have no new session, if so."""
-
-
-class NoAccounting:
-    """Nobody counts."""
-
-    def limit(self, session: Session) -> None:
-        """It is as it was made."""
-
-    def exhausted(self, session: Session) -> None:
-        """It has had what it may."""
-        session.machine.exhausted()
-
-    def ended(self, session: Session) -> None:
-        """Nothing is kept."""
-
-    def refusal(self, user: User) -> str | None:
-        """Everybody may have one."""
-        return None
 
 
 class Sessions:

@@ -121,6 +121,21 @@ class CountTests(AccountsCase):
         self.broker.users.replace([])
         self.assertEqual(self.accounts.stats(by="user")["rows"][1]["quota"], 0)
 
+    def test_goes_on(self) -> None:
+        """Something that goes wrong once is logged, and does not stop the counting."""
+        self.begin(Settings())
+        self.accounts.startService()
+        self.addCleanup(self.accounts.stopService)
+        session = self.session()
+        session.meter.forward = 5
+        flush = self.ledger.flush
+        self.ledger.flush = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.ledger.flush = flush  # type: ignore[method-assign]
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.ledger._pending, {})
+
     def test_wrong_questions(self) -> None:
         """What cannot be asked is an error with a sentence."""
         self.begin(Settings())
@@ -189,7 +204,7 @@ class QuotaTests(AccountsCase):
         self.assertEqual(error.code, "byte_limit")
         self.assertEqual(
             error.message,
-            f"user alice has used up the quota of this month ({MB} bytes); it starts anew on "
+            "user alice has used up the quota of this month (1 MB); it starts anew on "
             "2026-02-01 (UTC)",
         )
         self.now += 2 * 86400

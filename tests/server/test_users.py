@@ -331,6 +331,15 @@ class UsersOfABroker(BrokerCase):
         self.assertEqual(self.rates(*meter.forward_rates), [4, 10])
         self.assertEqual(self.rates(*again.meter.backward_rates), [50, 3])
 
+    def test_rates_of_an_update(self) -> None:
+        """When a client only changes a service's bandwidth, its sessions go on at the new one."""
+        self.begin()
+        provider = self.client("p", tcp("ssh"))
+        session, _ = self.granted(self.client("v"), provider)
+        provider.says(messages.UpdateServices(services=(tcp("ssh", bandwidth_up=7),)))
+        self.assertTrue(session.live)
+        self.assertEqual(self.rates(*session.meter.backward_rates), [7])
+
     def test_no_rates(self) -> None:
         """Where there are none, there is nothing to keep to."""
         self.begin()
