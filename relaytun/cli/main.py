@@ -18,6 +18,7 @@ from .clients import clients
 from .connect import connect
 from .demo import demo
 from .doctor import doctor
+from .expose import expose
 from .id import own_id
 from .status import status
 
@@ -43,7 +44,7 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, own_id, status):
+for _command in (check, clients, connect, demo, doctor, expose, own_id, status):
     relaytun.add_command(_command)
 
 

@@ -123,6 +123,7 @@ class Provider:
             protocol=service.protocol,
             datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
+            public=offer.public is True,
         )
         self._log.info(
             "{client} visits {service}, session {id}",
@@ -142,8 +143,11 @@ class Provider:
         @return: the fingerprint that the visitor has to prove; empty if it need not.
         @raise UserError: if it may not visit.
         """
+        public = offer.public is True
         allowed = service.admit(offer.from_client_id)
-        if allowed is None:
+        if public and service.public is None:
+            raise UserError("it is not public")
+        if allowed is None and not public:
             raise UserError("it is not in allow")
         if offer.mode != service.mode:
             raise UserError(f"the server offers it in mode {offer.mode}, it is {service.mode}")
@@ -151,7 +155,8 @@ class Provider:
         if service.mode == "link":
             if not told:
                 raise UserError("it has no identity")
-            self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
+            if allowed is not None and not public:
+                self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
         return told
 
 

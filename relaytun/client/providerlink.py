@@ -89,7 +89,8 @@ class Links:
         if wanted != service.id.encode():
             refuse(channel, Reset.FORBIDDEN)
             return
-        self.machinery.known.remember(session.peer, session.peer_fingerprint)
+        if not session.public:
+            self.machinery.known.remember(session.peer, session.peer_fingerprint)
         key = session.peer_fingerprint, link_id
         known = self._links.get(key)
         if known is None:

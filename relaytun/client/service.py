@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from msgspec import UNSET
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -31,12 +30,13 @@ from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..statedir import StateDir
-from ..wire import messages
 from .connection import ServerConnection
 from .localport import LocalPort
 from .machinery import ClientMachinery
+from .offering import exposures_of, services_of
 from .provider import Provider
 from .providerlink import Links
+from .publicity import Publicity
 from .signalling import Control, LoginError, login
 from .visitor import Visitor
 
@@ -69,31 +69,26 @@ def check_compression(service: ServiceConfig) -> None:
 
 
 def connections_to(
-    reactor: IReactor, config: ClientConfig, identity: Identity, *, transient: bool
+    reactor: IReactor,
+    config: ClientConfig,
+    identity: Identity,
+    *,
+    transient: bool,
+    first_must_succeed: bool | None = None,
 ) -> list[ServerConnection]:
     """
     The client's standing with each of the servers of C{config}.
 
-    @param transient: a visitor of short life, beside the daemon of the same client; it gives up
-        if it cannot sign in at once.
+    @param transient: a visitor of short life, beside the daemon of the same client.
+    @param first_must_succeed: whether to give up if it cannot sign in at once; by default, if
+        C{transient}.
     """
-    services = tuple(
-        messages.Service(
-            id=service.id,
-            protocol=service.protocol,  # type: ignore[arg-type]
-            local_port=service.local_port,
-            local_host=service.local_host,
-            description=service.description or None,
-            mode=service.mode,  # type: ignore[arg-type]
-            compression=service.compression or UNSET,  # type: ignore[arg-type]
-        )
-        for service in config.services
-        if not transient
-    )
+    offered = () if transient else config.services
+    services, exposures = services_of(offered), exposures_of(offered)
 
     def attempt(server: ServerAddress) -> Deferred[Control]:
         return Deferred.fromCoroutine(
-            login(reactor, server, identity, config.client_id, services, transient)
+            login(reactor, server, identity, config.client_id, services, exposures, transient)
         )
 
     return [
@@ -103,7 +98,7 @@ def connections_to(
             heartbeat_interval=config.heartbeat_interval,
             reconnect_interval=config.reconnect_interval,
             auto_reconnect=config.auto_reconnect,
-            first_must_succeed=transient,
+            first_must_succeed=transient if first_must_succeed is None else first_must_succeed,
         )
         for server in config.servers
     ]
@@ -150,6 +145,7 @@ class Client(MultiService):
             Provider(self._machinery, connection, config.services, self._links)
             for connection in self._connections
         ]
+        self._publicity = [Publicity(connection) for connection in self._connections]
         self._visitors = [
             Visitor(self._machinery, self._connections, connect) for connect in config.connects
         ]
@@ -207,6 +203,11 @@ class Client(MultiService):
             "clients": [control.client_id if control is not None else self._config.client_id],
             "services": [service.id for service in self._config.services],
             "sessions": [session.report(rtt) for session in sessions],
+            "public": {
+                service: told
+                for publicity in self._publicity
+                for service, told in publicity.report().items()
+            },
             "fingerprint": self._identity.fingerprint,
         }
 

@@ -77,6 +77,7 @@ class ClientSession:
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
+    @ivar public: the visitor is the server itself, for somebody on the Internet.
     @ivar dialer: how its legs get to the relay; C{None}: straight to C{relay}.
     """
 
@@ -99,6 +100,7 @@ class ClientSession:
     compressed: bool = False
     link: Link | None = None
     dialer: LegDialer | None = None
+    public: bool = False
 
     @classmethod
     def granted(cls, granted: messages.CreateSession) -> ClientSession:

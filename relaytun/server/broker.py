@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType
 from twisted.internet.interfaces import IReactorTime
 
 from ..wire import messages
-from ..wire.messages import Code
+from ..wire.messages import Code, Exposure
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
+
+
+class PublicSide(Protocol):
+    """What the broker tells of clients whose services are public."""
+
+    def exposures_changed(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """C{peer} has these services opened, and no others."""
+
+    def client_left(self, peer: Peer) -> None:
+        """C{peer}'s login is over."""
 
 
 class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
     @ivar relay_port: the number that clients dial; known once the relay listens.
+    @ivar public: who opens services for the public, if anybody does.
     """
 
     def __init__(
@@ -45,6 +58,7 @@ class Broker:
             clock, self.relay_address, max_sessions, max_bytes_per_session, session_timeout
         )
         self.relay_port = 0
+        self.public: PublicSide | None = None
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
         self._public_host = public_host
@@ -64,7 +78,7 @@ class Broker:
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
-        host = self._public_host or peer.dialled_host
+        host = peer.dialled_host if peer.public else self._public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
 
     def leave(self, peer: Peer) -> None:
@@ -73,6 +87,13 @@ class Broker:
             peer.gone = True
             self.registry.remove(peer)
             self.sessions.client_left(peer)
+            if self.public is not None:
+                self.public.client_left(peer)
+
+    def expose(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """C{peer} has registered: these of its services are to be public."""
+        if self.public is not None and not peer.transient:
+            self.public.exposures_changed(peer, exposures)
 
     def displace(self, peer: Peer) -> None:
         """A newer login of the same identity has C{peer}'s place."""

@@ -68,6 +68,7 @@ class Conversation:
             if session is not None:
                 session.machine.closed()
         elif isinstance(message, messages.Unregister):
+            self._peer.said_good_bye = True
             self._broker.leave(self._peer)
             self._peer.close()
 
@@ -114,6 +115,7 @@ class Conversation:
             )
         self._registered()
         peer.send(self._broker.registered(peer))
+        self._broker.expose(peer, request.exposures or ())
 
     def _prove(self, request: messages.Register) -> None:
         """@raise Refused: if it claims an identity that it does not hold."""

@@ -76,7 +76,9 @@ class ListeningPort(Service):
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
         failures: list[Failure] = []
-        listening: Deferred[IListeningPort] = self._endpoint.listen(Factory())
+        factory = Factory[Any]()
+        factory.noisy = False
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
         listening.addCallbacks(self._listens, failures.append)
         if failures:  # Endpoints of this machine know at once.
             self._failed(failures[0].value)

@@ -5,7 +5,8 @@ The server as a tree of services::
     |-- AdminService      control.sock: status
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
-    `-- DatagramRelay     relay: datagrams, on the same number
+    |-- DatagramRelay     relay: datagrams, on the same number
+    `-- Public            ports and host names of clients' services
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -25,10 +26,13 @@ from twisted.logger import Logger
 from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerAddress, ServerConfig, format_invite
+from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..interfaces import IReactor
+from ..link.handshake import LinkTLS
 from ..link.identity import Identity, der, fingerprint
 from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
 from .admission import IN_ALL, Admission
@@ -36,6 +40,11 @@ from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
+from .public.claims import Claims
+from .public.leases import Leases
+from .public.openers import Openers
+from .public.service import Public
+from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
@@ -55,6 +64,7 @@ class Server(MultiService):
         self._state = StateDir(config.state_dir)
         self._token = None if config.open else config.token or self._kept_token()
         self._tls, self._fingerprint = self._certificate()
+        self._identity = self._kept_identity("identity.pem")
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if another server has the state directory, or a port is busy."""
@@ -87,6 +97,7 @@ class Server(MultiService):
             self._relay.accepted,
             has_room=self._relay.has_room,
         )
+        self._public = self._public_side()
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
         self._control_port = ListeningPort(
             self._reactor,
@@ -96,9 +107,32 @@ class Server(MultiService):
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
-        for child in (admin, self._relay_port, datagrams, self._control_port):
+        for child in (admin, self._relay_port, datagrams, self._public, self._control_port):
             child.setServiceParent(self)
         super().privilegedStartService()
+
+    def _public_side(self) -> Public:
+        config, broker = self._config, self.broker
+        machinery = Machinery(
+            reactor=self._reactor,
+            dialer=Dialer(self._reactor),
+            pool=self._pool,
+            tls=LinkTLS(self._identity),
+        )
+        here = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
+        visiting = Visiting(broker, self._relay, machinery, self._identity.fingerprint, here)
+        openers = Openers(self._reactor, config.host, machinery, self._relay.has_room)
+        claims = Claims(
+            Leases(self._reactor, config.state_dir / "leases.db"),
+            openers.title,
+            allow_ports=config.allow_ports,
+            own_ports=self._own_ports,
+        )
+        public = broker.public = Public(self._reactor, visiting, claims)
+        return public
+
+    def _own_ports(self) -> set[int]:
+        return {port.number for port in (self._control_port, self._relay_port)}
 
     def startService(self) -> None:
         super().startService()
@@ -157,6 +191,7 @@ class Server(MultiService):
                 }
                 for session in broker.sessions
             ],
+            "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
                 "control": self._control_port.address,
@@ -178,15 +213,18 @@ class Server(MultiService):
         if config.certificate is not None and config.key is not None:
             options, shown = options_of_files(config.certificate, config.key)
             return options, fingerprint(der(shown))
-        pem = self._state.read_or_make("server.pem", lambda: Identity.make("relaytun").to_pem())
+        identity = self._kept_identity("server.pem", " (every client then needs the new invite)")
+        return options_of_identity(identity), identity.fingerprint
+
+    def _kept_identity(self, name: str, consequence: str = "") -> Identity:
+        pem = self._state.read_or_make(name, lambda: Identity.make("relaytun").to_pem())
         try:
-            identity = Identity.from_pem(pem)
+            return Identity.from_pem(pem)
         except ValueError as error:
             raise UserError(
-                f"{self._state.path / 'server.pem'} cannot be used: {error}; remove it to have a "
-                "new certificate made (every client then needs the new invite)"
+                f"{self._state.path / name} cannot be used: {error}; remove it to have a new "
+                f"certificate made{consequence}"
             ) from None
-        return options_of_identity(identity), identity.fingerprint
 
     def _invite(self) -> str:
         config = self._config
