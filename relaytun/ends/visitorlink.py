@@ -147,7 +147,7 @@ class VisitorLink:
 
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
-        if process != self._process:
+        if process != self._provider[1]:
             self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
 
     def close(self) -> None:

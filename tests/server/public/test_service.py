@@ -400,7 +400,9 @@ class NoNameTests(PublicServiceCase):
         for protocol, lacks in (("http", "vhost_http_port"), ("tcp", "vhost_https_port")):
             service = messages.Service(id="web", protocol=protocol, local_port=80)  # type: ignore[arg-type]
             connection = self.provider(
-                f"p-{protocol}", service, exposures=(Exposure(service="web", custom_domains=("a.test",)),)
+                f"p-{protocol}",
+                service,
+                exposures=(Exposure(service="web", custom_domains=("a.test",)),),
             )
             (told,) = self.told(connection)
             self.assertEqual(told.error, "forbidden")
