@@ -22,6 +22,7 @@ from .sessions import Sessions
 class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
+    @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
     """
 
@@ -37,6 +38,7 @@ class Broker:
         max_bytes_per_session: int = 0,
         session_timeout: float = 300.0,
         heartbeat_timeout: float = 45.0,
+        ws_path: str | None = None,
     ) -> None:
         """@param token: C{None} for an open server."""
         self.clock = clock
@@ -45,6 +47,7 @@ class Broker:
             clock, self.relay_address, max_sessions, max_bytes_per_session, session_timeout
         )
         self.relay_port = 0
+        self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
         self._public_host = public_host
@@ -87,6 +90,7 @@ class Broker:
             assigned_id=peer.name,
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
+            ws_path=UNSET if self.ws_path is None else self.ws_path,
         )
 
     def client_list(self) -> messages.ClientList:

@@ -39,6 +39,7 @@ from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .websocketlegs import FirstLineFactory
 
 
 class Server(MultiService):
@@ -60,6 +61,7 @@ class Server(MultiService):
         """@raise UserError: if another server has the state directory, or a port is busy."""
         config = self._config
         self._state.lock()
+        ws_path = config.ws_path.rstrip("/")
         self._owners = Owners(config.state_dir / "owners.db")
         self.broker = Broker(
             self._reactor,
@@ -71,6 +73,7 @@ class Server(MultiService):
             max_bytes_per_session=config.max_bytes_per_session,
             session_timeout=config.session_timeout,
             heartbeat_timeout=config.heartbeat_timeout,
+            ws_path=ws_path,
         )
         self._pool = CarrierPool()
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
@@ -79,7 +82,15 @@ class Server(MultiService):
         signalling = SignallingFactory(
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
-        control = ControlFactory(self._reactor, signalling, admission, self._tls, config.plaintext)
+        first_line = FirstLineFactory(
+            self._reactor,
+            signalling,
+            admission,
+            ws_path,
+            self._relay.accepted,
+            self._relay.has_room,
+        )
+        control = ControlFactory(self._reactor, first_line, admission, self._tls, config.plaintext)
         self._relay_port = ListeningPort(
             self._reactor,
             config.relay,
