@@ -16,6 +16,7 @@ import resource
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -36,6 +37,7 @@ from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
+from .proxied import ProxyProtocol
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
@@ -76,6 +78,7 @@ class Server(MultiService):
             ws_path=ws_path,
         )
         self._pool = CarrierPool()
+        self._proxied: list[ProxyProtocol] = []
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         admission = Admission(in_all=min(IN_ALL, descriptors // 4))
@@ -95,7 +98,7 @@ class Server(MultiService):
             self._reactor,
             config.relay,
             config.host,
-            self._relay.accepted,
+            self._with_proxies(self._relay.accepted),
             has_room=self._relay.has_room,
         )
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
@@ -103,13 +106,23 @@ class Server(MultiService):
             self._reactor,
             config.control,
             config.host,
-            hand_to_twisted(self._reactor, control),
+            self._with_proxies(hand_to_twisted(self._reactor, control)),
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
         for child in (admin, self._relay_port, datagrams, self._control_port):
             child.setServiceParent(self)
         super().privilegedStartService()
+
+    def _with_proxies(
+        self, accepted: Callable[[socket.socket, Any], None]
+    ) -> Callable[[socket.socket, Any], None]:
+        networks = self._config.proxy_protocol_from
+        if not networks:
+            return accepted
+        proxied = ProxyProtocol(self._reactor, networks, accepted)
+        self._proxied.append(proxied)
+        return proxied
 
     def startService(self) -> None:
         super().startService()
@@ -127,6 +140,8 @@ class Server(MultiService):
     def stopService(self) -> Deferred[Any]:
         self.broker.sessions.stop()
         self._relay.stop()
+        for proxied in self._proxied:
+            proxied.stop()
         stopped: Deferred[Any] = super().stopService()
 
         def done(result: Any) -> Any:
