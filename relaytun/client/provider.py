@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
-from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, given
+from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, dial_relay, given
 from ..errors import UserError
 from ..plane.accept import reset
 from ..plane.splice import Splice
@@ -124,6 +124,7 @@ class Provider:
             datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
             public=offer.public is True,
+            dialer=self._connection.dialer,
         )
         self._log.info(
             "{client} visits {service}, session {id}",
@@ -224,9 +225,8 @@ class _ProviderSession:
 
     async def _leg(self, number: int, spare: bool = False) -> socket.socket:
         """@return: a leg that has found its partner."""
-        provider, relay = self._provider, self.session.relay
-        machinery = provider.machinery
-        sock = await machinery.dialer.dial(relay.host, relay.port)
+        machinery = self._provider.machinery
+        sock = await dial_relay(machinery, self.session)
         return await Leg(machinery.reactor, sock, self.session.preamble(number, spare)).verdict
 
     async def _asked(self, channel: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -31,12 +30,15 @@ from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..statedir import StateDir
 from .connection import ServerConnection
+from .httpproxy import proxy_for
+from .legdialer import ServerLegs
 from .localport import LocalPort
 from .machinery import ClientMachinery
 from .offering import exposures_of, services_of
 from .provider import Provider
 from .providerlink import Links
 from .publicity import Publicity
+from .route import Route
 from .signalling import Control, LoginError, login
 from .visitor import Visitor
 
@@ -86,22 +88,38 @@ def connections_to(
     offered = () if transient else config.services
     services, exposures = services_of(offered), exposures_of(offered)
 
-    def attempt(server: ServerAddress) -> Deferred[Control]:
-        return Deferred.fromCoroutine(
-            login(reactor, server, identity, config.client_id, services, exposures, transient)
-        )
+    async def attempt(route: Route, legs: ServerLegs) -> Control:
+        control = await login(route, identity, config.client_id, services, exposures, transient)
+        legs.learn(control.response)
+        return control
 
-    return [
-        ServerConnection(
+    def connection_to(server: ServerAddress) -> ServerConnection:
+        route = route_to(reactor, config, server)
+        legs = ServerLegs(route, Dialer(reactor), config.transport)
+        return ServerConnection(
             reactor,
-            partial(attempt, server),
+            lambda: Deferred.fromCoroutine(attempt(route, legs)),
+            dialer=legs,
             heartbeat_interval=config.heartbeat_interval,
             reconnect_interval=config.reconnect_interval,
             auto_reconnect=config.auto_reconnect,
             first_must_succeed=transient if first_must_succeed is None else first_must_succeed,
         )
-        for server in config.servers
-    ]
+
+    return [connection_to(server) for server in config.servers]
+
+
+def route_to(reactor: IReactor, config: ClientConfig, server: ServerAddress) -> Route:
+    """
+    How to get to one of the servers of C{config}.
+
+    @raise UserError: if the proxy that is to be used is none.
+    """
+    try:
+        proxy = proxy_for(server.host, config.proxy)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Route(reactor, server, proxy, config.ws_path.rstrip("/"))
 
 
 def machinery_of(

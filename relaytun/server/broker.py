@@ -34,6 +34,7 @@ class PublicSide(Protocol):
 class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
+    @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
     @ivar public: who opens services for the public, if anybody does.
     """
@@ -50,6 +51,7 @@ class Broker:
         max_bytes_per_session: int = 0,
         session_timeout: float = 300.0,
         heartbeat_timeout: float = 45.0,
+        ws_path: str | None = None,
     ) -> None:
         """@param token: C{None} for an open server."""
         self.clock = clock
@@ -59,6 +61,7 @@ class Broker:
         )
         self.relay_port = 0
         self.public: PublicSide | None = None
+        self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
         self._public_host = public_host
@@ -108,6 +111,7 @@ class Broker:
             assigned_id=peer.name,
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
+            ws_path=UNSET if self.ws_path is None else self.ws_path,
         )
 
     def client_list(self) -> messages.ClientList:

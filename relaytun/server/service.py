@@ -17,6 +17,7 @@ import resource
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -40,6 +41,7 @@ from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
+from .proxied import ProxyProtocol
 from .public.claims import Claims
 from .public.leases import Leases
 from .public.openers import Openers
@@ -48,6 +50,7 @@ from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .websocketlegs import FirstLineFactory
 
 
 class Server(MultiService):
@@ -70,6 +73,7 @@ class Server(MultiService):
         """@raise UserError: if another server has the state directory, or a port is busy."""
         config = self._config
         self._state.lock()
+        ws_path = config.ws_path.rstrip("/")
         self._owners = Owners(config.state_dir / "owners.db")
         self.broker = Broker(
             self._reactor,
@@ -81,20 +85,30 @@ class Server(MultiService):
             max_bytes_per_session=config.max_bytes_per_session,
             session_timeout=config.session_timeout,
             heartbeat_timeout=config.heartbeat_timeout,
+            ws_path=ws_path,
         )
         self._pool = CarrierPool()
+        self._proxied: list[ProxyProtocol] = []
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         admission = Admission(in_all=min(IN_ALL, descriptors // 4))
         signalling = SignallingFactory(
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
-        control = ControlFactory(self._reactor, signalling, admission, self._tls, config.plaintext)
+        first_line = FirstLineFactory(
+            self._reactor,
+            signalling,
+            admission,
+            ws_path,
+            self._relay.accepted,
+            self._relay.has_room,
+        )
+        control = ControlFactory(self._reactor, first_line, admission, self._tls, config.plaintext)
         self._relay_port = ListeningPort(
             self._reactor,
             config.relay,
             config.host,
-            self._relay.accepted,
+            self._with_proxies(self._relay.accepted),
             has_room=self._relay.has_room,
         )
         self._public = self._public_side()
@@ -103,7 +117,7 @@ class Server(MultiService):
             self._reactor,
             config.control,
             config.host,
-            hand_to_twisted(self._reactor, control),
+            self._with_proxies(hand_to_twisted(self._reactor, control)),
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
@@ -134,6 +148,16 @@ class Server(MultiService):
     def _own_ports(self) -> set[int]:
         return {port.number for port in (self._control_port, self._relay_port)}
 
+    def _with_proxies(
+        self, accepted: Callable[[socket.socket, Any], None]
+    ) -> Callable[[socket.socket, Any], None]:
+        networks = self._config.proxy_protocol_from
+        if not networks:
+            return accepted
+        proxied = ProxyProtocol(self._reactor, networks, accepted)
+        self._proxied.append(proxied)
+        return proxied
+
     def startService(self) -> None:
         super().startService()
         self._since = time.monotonic()
@@ -150,6 +174,8 @@ class Server(MultiService):
     def stopService(self) -> Deferred[Any]:
         self.broker.sessions.stop()
         self._relay.stop()
+        for proxied in self._proxied:
+            proxied.stop()
         stopped: Deferred[Any] = super().stopService()
 
         def done(result: Any) -> Any:
