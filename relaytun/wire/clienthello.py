@@ -59,7 +59,7 @@ class _Reader:
     def __bool__(self) -> bool:
         return self._at < len(self._data)
 
-    def bytes(self, length: int) -> bytes:
+    def take(self, length: int) -> bytes:
         """The next C{length} bytes."""
         end = self._at + length
         if end > len(self._data):
@@ -70,11 +70,11 @@ class _Reader:
 
     def number(self, size: int) -> int:
         """The next C{size} bytes as a number."""
-        return int.from_bytes(self.bytes(size), "big")
+        return int.from_bytes(self.take(size), "big")
 
     def vector(self, size: int) -> bytes:
         """The next bytes that have their number in C{size} bytes before them."""
-        return self.bytes(self.number(size))
+        return self.take(self.number(size))
 
 
 def peek(data: bytes) -> ClientHello | None:
@@ -119,7 +119,7 @@ def _check_record(header: bytes) -> None:
 
 def _client_hello(body: bytes) -> ClientHello:
     reader = _Reader(body)
-    reader.bytes(2 + 32)  # The version, which is always that of TLS 1.2, and the random.
+    reader.take(2 + 32)  # The version, which is always that of TLS 1.2, and the random.
     reader.vector(1)
     reader.vector(2)
     reader.vector(1)
