@@ -25,6 +25,7 @@ from ...wire.clienthello import ClientHello
 from ...wire.errors import WireError
 from ..admission import Admission, Place
 from .ending import Ending
+from .proof import ACME_TLS
 
 #: Seconds for the whole ClientHello.
 HELLO_TIMEOUT = 10.0
@@ -32,9 +33,6 @@ HELLO_TIMEOUT = 10.0
 #: What has come stays in the kernel's queue, so the reactor would call again at once, for ever.
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.25
-
-#: The application protocol of RFC 8737: an authority looks whether we have the host name.
-ACME_TLS = b"acme-tls/1"
 
 #: Fatal alerts (RFC 8446, section 6).
 DECODE_ERROR = b"\x15\x03\x01\0\x02\x02\x32"
