@@ -268,7 +268,7 @@ class EndingTests(TestCase):
     async def visit(self, name: str, *offered: str, verified: bool = True) -> ssl.SSLSocket:
         """@return: a connection after its handshake."""
         trust = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
-        trust.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        trust.verify_flags |= ssl.VERIFY_X509_STRICT
         if offered:
             trust.set_alpn_protocols(offered)
         if not verified:
