@@ -146,6 +146,15 @@ SUBJECTS = [
         _relaytun,
         start_udp=tunnels.relaytun_link_udp,
     ),
+    Subject("relaytun-public", 2, "public port, raw mode", tunnels.relaytun_public, _relaytun),
+    Subject(
+        "relaytun-public-link",
+        2,
+        "public port, link: TLS to the server, multiplexed",
+        tunnels.relaytun_public_link,
+        _relaytun,
+        start_udp=tunnels.relaytun_public_link_udp,
+    ),
     Subject(
         "rathole", 2, "plain TCP", rathole.plain, _rathole("client"), start_udp=rathole.plain_udp
     ),

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
-from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, given
+from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, dial_relay, given
 from ..errors import UserError
 from ..plane.accept import reset
 from ..plane.splice import Splice
@@ -155,6 +155,8 @@ class Provider:
             protocol=service.protocol,
             datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
+            public=offer.public is True,
+            dialer=self._connection.dialer,
         )
         self._log.info(
             "{client} visits {service}, session {id}",
@@ -175,8 +177,11 @@ class Provider:
         @return: the fingerprint that the visitor has to prove; empty if it need not.
         @raise UserError: if it may not visit.
         """
+        public = offer.public is True
         allowed = service.admit(offer.from_client_id)
-        if allowed is None:
+        if public and service.public is None:
+            raise UserError("it is not public")
+        if allowed is None and not public:
             raise UserError("it is not in allow")
         if offer.mode != service.mode:
             raise UserError(f"the server offers it in mode {offer.mode}, it is {service.mode}")
@@ -184,7 +189,8 @@ class Provider:
         if service.mode == "link":
             if not told:
                 raise UserError("it has no identity")
-            self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
+            if allowed is not None and not public:
+                self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
         return told
 
 
@@ -252,9 +258,8 @@ class _ProviderSession:
 
     async def _leg(self, number: int, spare: bool = False) -> socket.socket:
         """@return: a leg that has found its partner."""
-        provider, relay = self._provider, self.session.relay
-        machinery = provider.machinery
-        sock = await machinery.dialer.dial(relay.host, relay.port)
+        machinery = self._provider.machinery
+        sock = await dial_relay(machinery, self.session)
         return await Leg(machinery.reactor, sock, self.session.preamble(number, spare)).verdict
 
     async def _asked(self, channel: int) -> None:

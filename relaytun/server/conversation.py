@@ -70,6 +70,7 @@ class Conversation:
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
         elif isinstance(message, messages.Unregister):
+            self._peer.said_good_bye = True
             self._broker.leave(self._peer)
             self._peer.close()
 
@@ -121,6 +122,7 @@ class Conversation:
             )
         self._registered()
         peer.send(self._broker.registered(peer))
+        self._broker.expose(peer, request.exposures or ())
 
     def _update(self, update: messages.UpdateServices) -> None:
         peer = self._peer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import UNSET
 
+from relaytun.server.peer import Peer
 from relaytun.wire import messages
 
 from .support import ANN, BOB, BrokerCase, Channel, tcp, udp
@@ -17,11 +19,16 @@ class UpdateTests(BrokerCase):
     def setUp(self) -> None:
         super().setUp()
         self.exposed: list[Any] = []
-        self.broker.exposures_changed = lambda peer, exposures: self.exposed.append(
-            (peer.name, exposures)
-        )
+        self.broker.public = self
         self.provider = self.client("p", tcp("ssh"), tcp("web"), identity=ANN)
         self.visitor = self.client("v", identity=BOB)
+
+    def exposures_changed(self, peer: Peer, exposures: Iterable[messages.Exposure]) -> None:
+        if exposures:
+            self.exposed.append((peer.name, exposures))
+
+    def client_left(self, peer: Peer) -> None:
+        pass
 
     def update(self, *services: messages.Service, **more: Any) -> None:
         self.provider.says(messages.UpdateServices(services=services, **more))
