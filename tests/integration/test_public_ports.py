@@ -98,6 +98,42 @@ class Ports(PublicTestCase):
         self.assertIn("tcp port 80 may not be had here", line)
         self.assertIn("12000-32767", line)
 
+    def test_proxy_protocol(self) -> None:
+        """The service is told first who its visitor is."""
+        for mode in ("link", "raw"):
+            process = self.provider(
+                self.echo.port, name=f"proxied-{mode}", mode=mode, proxy_protocol="v1"
+            )
+            port = self.port(process)
+            with dialled(port) as connection:
+                here = connection.getsockname()[1]
+                connection.sendall(b"hello")
+                expected = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\nhello" % (here, port)
+                self.assertEqual(receive_exactly(connection, len(expected)), expected)
+
+    def test_proxy_protocol_nginx(self) -> None:
+        """A real nginx takes the header of version 2."""
+        needs("nginx", "curl")
+        local = free_port()
+        conf = self.folder / "nginx.conf"
+        conf.write_text(
+            f"daemon off; master_process off; pid {self.folder}/nginx.pid; error_log stderr;\n"
+            "events {}\nhttp { access_log off; server {\n"
+            f"listen 127.0.0.1:{local} proxy_protocol;\n"
+            "location / { return 200 $proxy_protocol_addr:$proxy_protocol_port; }\n} }\n"
+        )
+        self.start("nginx", program("nginx"), "-p", str(self.folder), "-c", str(conf))
+        eventually(lambda: listens(local), lambda: "nginx does not listen")
+        port = self.port(self.provider(local, protocol="http", proxy_protocol="v2"))
+        curl = self.start(
+            "curl",
+            *(program("curl"), "-sS", "--fail", "-w", " %{local_port}"),
+            f"http://127.0.0.1:{port}/",
+        )
+        self.assertEqual(curl.wait(), 0, curl.output)
+        told, here = curl.output.split()
+        self.assertEqual(told, f"127.0.0.1:{here}")
+
     def test_own_ports(self) -> None:
         """The server's own ports are nobody's."""
         process = self.provider(self.echo.port, remote_port=str(self.control_port))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator
 
 from msgspec import UNSET
@@ -15,10 +16,15 @@ from twisted.logger import Logger
 
 from ...errors import UserError
 from ...wire.messages import Code, Exposure, Service
+from ...wire.text import printable
 from ..peer import Peer
 from .leases import Leases
 from .ports import ranges
 from .title import Member, Title
+
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_LOCATION = re.compile(r"/[!-~]*")
 
 
 class Denied(Exception):
@@ -48,6 +54,7 @@ class Claims:
         allow_ports: tuple[tuple[int, int], ...],
         max_ports_per_client: int = 0,
         own_ports: Callable[[], set[int]] = set,
+        own_hosts: Callable[[], set[str]] = set,
         subdomain_host: str | None = None,
         serves_http: bool = False,
         serves_tls: bool = False,
@@ -57,6 +64,7 @@ class Claims:
         @param allow_ports: first and last of each range of numbers that may be had.
         @param max_ports_per_client: 0 for no limit.
         @param own_ports: those that the server itself listens on.
+        @param own_hosts: names under which clients reach it.
         @param serves_http, serves_tls: whether there are ports for host names.
         """
         self.allow_ports = allow_ports
@@ -64,6 +72,7 @@ class Claims:
         self._leases = leases
         self._open_title = open_title
         self._own_ports = own_ports
+        self._own_hosts = own_hosts
         self._subdomain_host = subdomain_host
         self._serves_http = serves_http
         self._serves_tls = serves_tls
@@ -199,6 +208,13 @@ class Claims:
                     "the server has no subdomain_host: use custom_domains",
                 )
             hosts.append(f"{exposure.subdomain.lower()}.{under}")
+        for host in hosts:
+            if not _HOST.fullmatch(host) or len(host) > 253:
+                raise Denied(Code.BAD_MESSAGE, f"{printable(host)} is no host name")
+            if host in self._own_hosts():
+                raise Denied(Code.FORBIDDEN, f"{host} is the server's own name")
+        if not all(_LOCATION.fullmatch(location) for location in exposure.locations):
+            raise Denied(Code.BAD_MESSAGE, "a location begins with / and has no blanks")
         if not hosts:
             return
         if service.protocol in ("http", "ws"):

@@ -10,8 +10,11 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from msgspec import UNSET
+
 from ...plane.accept import reset
 from ...wire.messages import Exposure
+from .prefix import header, prefixed
 from .visitor import PublicVisitor
 
 
@@ -36,6 +39,18 @@ class Member:
         """Whether it may be sent somebody; one that is away may come back in time."""
         service = self.visitor.service
         return service is None or service.healthy is not False
+
+    def serve(self, sock: socket.socket, address: Any) -> None:
+        """Carry somebody's connection; C{sock} is taken over."""
+        version = self.exposure.proxy_protocol
+        if version is not UNSET:
+            try:
+                first = header(version, address, sock.getsockname())
+                sock = prefixed(self.visitor.machinery, sock, first)
+            except OSError:  # It has gone already, or there is no descriptor left.
+                reset(sock)
+                return
+        self.visitor.serve(sock, address)
 
 
 class Title:
@@ -93,4 +108,4 @@ class Title:
         if member is None:
             reset(sock)
         else:
-            member.visitor.serve(sock, address)
+            member.serve(sock, address)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ...ends.legs import ClientSession, given
+from ...ends.machinery import Machinery
 from ...ends.refusals import RequestError
 from ...ends.udp_visitor import VisitorDatagrams
 from ...ends.visitorlink import VisitorLink
@@ -57,6 +58,11 @@ class PublicVisitor:
         self._datagrams: VisitorDatagrams | None = None
         self._closed = False
         self._complained: str | None = None
+
+    @property
+    def machinery(self) -> Machinery:
+        """What its streams share with all others of the public."""
+        return self._visiting.machinery
 
     @property
     def provider(self) -> Peer | None:

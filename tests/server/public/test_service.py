@@ -57,6 +57,7 @@ class PublicServiceCase(PublicCase):
             **{
                 "allow_ports": ((6000, 6002),),
                 "own_ports": lambda: {6002},
+                "own_hosts": lambda: {"relay.example"},
                 "subdomain_host": "example.com",
                 "serves_http": True,
                 "serves_tls": True,
@@ -368,6 +369,20 @@ class NameTests(PublicServiceCase):
             told = self.names("http", custom_domains=(name,))
             self.assertEqual(told.error, "forbidden")
             self.assertIn("ask for it with subdomain", str(told.message))
+
+    def test_no_names(self) -> None:
+        """What is no host name, or no path, is refused, and so is the server's own name."""
+        for more, code in (
+            ({"custom_domains": ("a b",)}, "bad_message"),
+            ({"custom_domains": ("a.test/x",)}, "bad_message"),
+            ({"custom_domains": ("a.*.test",)}, "bad_message"),
+            ({"custom_domains": ("..",)}, "bad_message"),
+            ({"subdomain": "a/b"}, "bad_message"),
+            ({"custom_domains": ("a.test",), "locations": ("x",)}, "bad_message"),
+            ({"custom_domains": ("Relay.example",)}, "forbidden"),
+        ):
+            told = self.names("http", **more)
+            self.assertEqual((told.error, self.open_ones()), (code, []), more)
 
     def test_whole_or_not(self) -> None:
         """If one name is somebody else's, none is had."""
