@@ -7,7 +7,29 @@ from collections.abc import Iterable
 from msgspec import UNSET
 
 from ..config import ServiceConfig
-from ..wire.messages import Exposure, Service
+from ..wire.messages import Exposure, Service, UpdateServices
+
+
+class Offer:
+    """
+    What each login registers.
+
+    @ivar services: all that there are.
+    @ivar exposures: those of them that are to be public.
+    """
+
+    def __init__(self, configured: Iterable[ServiceConfig]) -> None:
+        self.use(configured)
+
+    def use(self, configured: Iterable[ServiceConfig]) -> None:
+        """These are offered from now on."""
+        services = tuple(configured)
+        self.services = services_of(services)
+        self.exposures = exposures_of(services)
+
+    def update(self) -> UpdateServices:
+        """What a server has to be told for it to hold at once."""
+        return UpdateServices(services=self.services, exposures=self.exposures)
 
 
 def services_of(configured: Iterable[ServiceConfig]) -> tuple[Service, ...]:

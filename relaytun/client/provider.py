@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
@@ -68,6 +68,38 @@ class Provider:
         self._services = {service.id: service for service in services}
         self.sessions: dict[str, _ProviderSession] = {}
         connection.add_listener(self)
+
+    def offer(self, services: Sequence[ServiceConfig]) -> None:
+        """
+        These are offered from now on, and end what is not among them as it was.
+
+        Sessions of services that stay as they were go on, and so do those of visitors who are
+        still allowed.
+        """
+        before = self._services
+        self._services = {service.id: service for service in services}
+        for held in list(self.sessions.values()):
+            name, peer = held.session.service, held.session.peer
+            if not goes_on(before.get(name), self._services.get(name), peer):
+                self._connection.send(
+                    messages.RejectSession(session_id=held.session.id, reason="not offered")
+                )
+                held.cut()
+
+    def offer_nothing(self) -> None:
+        """No new sessions and no new streams; those that there are go on."""
+        self._services = {}
+        for held in list(self.sessions.values()):
+            held.retire()
+
+    @property
+    def raw_streams(self) -> int:
+        """Streams of raw sessions."""
+        return sum(
+            len(held.session.streams)
+            for held in self.sessions.values()
+            if held.session.mode == "raw"
+        )
 
     def control_up(self, control: Control) -> None:
         """Offers come by themselves."""
@@ -136,6 +168,7 @@ class Provider:
             id=session.id,
         )
         self.sessions[session.id] = _ProviderSession(self, session, service)
+        self.machinery.events.fire("session_opened", **session.about)
         self._connection.send(messages.AcceptSession(session_id=session.id))
         self.sessions[session.id].fill()
 
@@ -289,5 +322,17 @@ class _ProviderSession:
         self._forget_if_over()
 
     def _forget_if_over(self) -> None:
-        if not self.session.live and not self.session.streams:
-            self._provider.sessions.pop(self.session.id, None)
+        provider, session = self._provider, self.session
+        if session.live or session.streams:
+            return
+        if provider.sessions.pop(session.id, None) is not None:
+            provider.machinery.events.fire("session_closed", **session.about)
+
+
+def goes_on(old: ServiceConfig | None, new: ServiceConfig | None, visitor: str) -> bool:
+    """Whether C{visitor}'s sessions of a service go on when C{new} is offered instead of C{old}."""
+    if old is None or new is None or old.admit(visitor) != new.admit(visitor):
+        return False
+    return structs.replace(old, description="", allow=()) == structs.replace(
+        new, description="", allow=()
+    )

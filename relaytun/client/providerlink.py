@@ -8,7 +8,7 @@ visitor by TLS first, and what it then names is looked for among that visitor's 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -46,6 +46,7 @@ class Links:
     All of them, by the visitor's fingerprint and the link's id.
 
     @ivar dialer: for the services, also those of raw sessions.
+    @ivar refusing: whether new streams are refused.
     """
 
     _log = Logger()
@@ -53,6 +54,7 @@ class Links:
     def __init__(self, machinery: ClientMachinery) -> None:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
+        self.refusing = False
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
         # By the session itself: its id is the word of one server among several.
         self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
@@ -101,6 +103,7 @@ class Links:
                 refuse(channel, Reset.LIMIT)
                 return
             known = self._links[key] = ProviderLink(self, service, link_id)
+            known.visitor = session.peer
         elif known.service.id != service.id:
             refuse(channel, Reset.FORBIDDEN)
             return
@@ -128,6 +131,29 @@ class Links:
             if known is ended:
                 del self._links[key]
 
+    def end(self, over: Callable[[ServiceConfig, str], bool]) -> None:
+        """
+        End the links of services that are not offered any more as they were.
+
+        @param over: whether that is so, for a service and its visitor.
+        """
+        for waiting in list(self._newcomers.values()):
+            for newcomer in list(waiting):
+                if over(newcomer.service, newcomer.session.peer):
+                    newcomer.close()
+        for known in list(self):
+            if over(known.service, known.visitor):
+                known.link.close(Reset.FORBIDDEN)
+
+    def take_no_more(self) -> None:
+        """Refuse new streams from now on; those that there are go on."""
+        self.refusing = True
+
+    @property
+    def streams(self) -> int:
+        """Streams of all links."""
+        return sum(len(known.link.streams) for known in self)
+
     def close(self) -> None:
         """End them all."""
         for waiting in list(self._newcomers.values()):
@@ -142,6 +168,7 @@ class ProviderLink:
     One visitor's link to one service.
 
     @ivar session: the session of its last channel.
+    @ivar visitor: the name of the client that has the other end.
     """
 
     _log = Logger()
@@ -150,6 +177,7 @@ class ProviderLink:
         machinery = links.machinery
         self.service = service
         self.session: ClientSession | None = None
+        self.visitor = ""
         self._links = links
         self._dialling: set[Deferred[None]] = set()
         self.link = Link(
@@ -191,7 +219,7 @@ class ProviderLink:
 
     def opened(self, link: Link, stream: Stream) -> None:
         """A stream for the service."""
-        if self.service.protocol == "udp":
+        if self.service.protocol == "udp" or self._links.refusing:
             stream.reset(Reset.SERVICE)
             return
         if stream.flags & frames.ZSTD and not (self.service.compression and zstd.AVAILABLE):

@@ -121,6 +121,17 @@ class ClientSession:
             compressed=granted.service.compression == "zstd",
         )
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What every event says of it."""
+        return {
+            "session": self.id,
+            "peer": self.peer,
+            "service": self.service,
+            "role": self.role.name.lower(),
+            "mode": self.mode,
+        }
+
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""
         return preamble.encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..events import Events
 from ..interfaces import IReactor
 from ..link.handshake import LinkTLS
 from ..link.link import RESUME_TIMEOUT
@@ -22,6 +23,7 @@ class Machinery:
     @ivar memory: what the streams of links may have to send again.
     @ivar datagrams: where datagrams are read to.
     @ivar resume_timeout: seconds that streams of a link wait for a channel.
+    @ivar events: C{session_opened}, C{session_closed}, and what its owner tells.
     """
 
     reactor: IReactor
@@ -31,6 +33,7 @@ class Machinery:
     memory: Memory = field(default_factory=Memory)
     datagrams: ReceiveBuffer = field(default_factory=ReceiveBuffer)
     resume_timeout: float = RESUME_TIMEOUT
+    events: Events = field(default_factory=Events)
 
     def close(self) -> None:
         """Let go of what is kept for the next stream."""

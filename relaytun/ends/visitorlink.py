@@ -51,6 +51,7 @@ _WORDS = {
     Reset.UNKNOWN: "the provider's process has died, and with it the streams",
     Reset.LIMIT: "the provider has too many links with this client",
     Reset.SHUTDOWN: "the provider has ended",
+    Reset.FORBIDDEN: "the provider does not offer it any more, or not to this client",
     Reset.TIMEOUT: "no channel could be had in time",
     Reset.PROTOCOL: "the provider broke the rules of the protocol",
 }

@@ -9,7 +9,7 @@ they are closed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twisted.application.service import Service
@@ -129,6 +129,24 @@ class Public(Service):
         client = self._clients.get(peer.name)
         if client is not None and client.peer is peer:
             self.exposures_changed(peer, [each.exposure for each in client.exposed.values()])
+
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return sum(visitor.streams for visitor in self._visitors())
+
+    @property
+    def link_streams(self) -> int:
+        """Those of them that the links of this process carry."""
+        return sum(
+            len(visitor.link.link.streams)
+            for visitor in self._visitors()
+            if visitor.link is not None
+        )
+
+    def _visitors(self) -> Iterator[PublicVisitor]:
+        for client in self._clients.values():
+            yield from client.visitors.values()
 
     def status(self) -> list[dict[str, Any]]:
         """For C{relaytun status --json}."""
