@@ -8,12 +8,13 @@ wait, and what is beyond that is dropped and counted.  There is no second attemp
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import (
     CancelledError,
@@ -42,6 +43,13 @@ LAST_WORDS = 1.0
 
 class HookFailed(Exception):
     """The hook answered, and did not take it."""
+
+
+def without_login(url: str) -> tuple[str, str]:
+    """@return: the URL to ask, and the C{user:password} that stood in it, if any."""
+    parts = urlsplit(url)
+    login, _, place = parts.netloc.rpartition("@")
+    return parts._replace(netloc=place).geturl(), unquote(login)
 
 
 @implementer(IBodyProducer)
@@ -122,12 +130,12 @@ class Hooks:
             telling.addBoth(self._ended, telling)
 
     async def _tell(self, url: str, body: bytes) -> None:
-        response = await self._agent.request(
-            b"POST",
-            url.encode(),
-            Headers({"Content-Type": ["application/json"], "User-Agent": ["relaytun"]}),
-            _Body(body),
-        )
+        headers = Headers({"Content-Type": ["application/json"], "User-Agent": ["relaytun"]})
+        place, login = without_login(url)
+        if login:
+            word = base64.b64encode(login.encode()).decode("ascii")
+            headers.setRawHeaders("Authorization", [f"Basic {word}"])
+        response = await self._agent.request(b"POST", place.encode(), headers, _Body(body))
         await readBody(response)
         if not 200 <= response.code < 300:
             raise HookFailed(f"it answers HTTP {response.code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -46,6 +47,7 @@ class Agent:
     def __init__(self) -> None:
         self.bodies: list[Any] = []
         self.urls: list[bytes] = []
+        self.logins: list[bytes] = []
         self.waiting: list[Deferred[Any]] = []
         self.at_once: Any = None
 
@@ -55,6 +57,7 @@ class Agent:
         body.startProducing(transport)
         assert len(transport.value()) == body.length
         self.urls.append(url)
+        self.logins += headers.getRawHeaders(b"authorization")
         self.bodies.append(json.loads(transport.value()))
         if self.at_once is not None:
             return self.at_once()
@@ -72,11 +75,12 @@ class HooksTests(SynchronousTestCase):
         self.hooks = Hooks(self.clock, {"up": URL}, self.agent, lambda: 1000.0)  # type: ignore[arg-type]
 
     def test_told(self) -> None:
-        """The hook gets the event, the time and the fields as JSON; others get nothing."""
+        """The hook gets the event, the time and the fields as JSON, by its login."""
         self.hooks.fire("up", client="a")
         self.hooks.fire("down", client="a")
         self.assertEqual(self.agent.bodies, [{"event": "up", "time": 1000.0, "client": "a"}])
-        self.assertEqual(self.agent.urls, [URL.encode()])
+        self.assertEqual(self.agent.urls, [b"https://hooks.example/path?key=s3cret"])
+        self.assertEqual(self.agent.logins, [b"Basic " + base64.b64encode(b"hook:s3cret")])
 
     def test_few_at_once(self) -> None:
         """So many requests run at once; the next one begins when one has ended."""

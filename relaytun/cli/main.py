@@ -18,6 +18,7 @@ from .clients import clients
 from .connect import connect
 from .demo import demo
 from .doctor import doctor
+from .expose import expose
 from .id import own_id
 from .reload import reload_config
 from .stats import stats
@@ -45,7 +46,20 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, own_id, reload_config, stats, status):
+_COMMANDS = (
+    check,
+    clients,
+    connect,
+    demo,
+    doctor,
+    expose,
+    own_id,
+    reload_config,
+    stats,
+    status,
+)
+
+for _command in _COMMANDS:
     relaytun.add_command(_command)
 
 

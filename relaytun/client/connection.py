@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..ends.legdialer import LegDialer
 from ..ends.refusals import RequestError
 from ..interfaces import IReactor
 from ..wire import messages
@@ -60,6 +61,7 @@ class ServerConnection(Service):
     @ivar control: the control connection, while there is one.
     @ivar rtt: seconds that the last heartbeat took there and back.
     @ivar going_away: the server is about to end: new sessions are to be had elsewhere.
+    @ivar dialer: how legs of its sessions get to the relay.
     @ivar hurries: each tells whether somebody's streams wait for the server to come back.
     @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}, or
         after a first failure with C{first_must_succeed}).
@@ -77,9 +79,11 @@ class ServerConnection(Service):
         auto_reconnect: bool = True,
         first_must_succeed: bool = False,
         jitter: Callable[[], float] = random.random,
+        dialer: LegDialer | None = None,
     ) -> None:
         """
         @param login: one attempt to sign in.
+        @param dialer: how legs of sessions with this server are dialled.
         @param reconnect_interval: seconds; the back-off is between 0 and
             C{min(30, reconnect_interval * 2^failures)}.
         @param first_must_succeed: whether to give up if the very first attempt fails: somebody
@@ -92,6 +96,7 @@ class ServerConnection(Service):
         self._auto_reconnect = auto_reconnect
         self._first_must_succeed = first_must_succeed
         self._jitter = jitter
+        self.dialer = dialer
         self._listeners: list[Listener] = []
         self._waiting: list[Deferred[Control]] = []
         self._answers: dict[str, Deferred[Message]] = {}

@@ -46,6 +46,7 @@ class Links:
     All of them, by the visitor's fingerprint and the link's id.
 
     @ivar dialer: for the services, also those of raw sessions.
+    @ivar refusing: whether new streams are refused.
     """
 
     _log = Logger()
@@ -53,6 +54,7 @@ class Links:
     def __init__(self, machinery: ClientMachinery) -> None:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
+        self.refusing = False
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
         # By the session itself: its id is the word of one server among several.
         self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
@@ -89,7 +91,8 @@ class Links:
         if wanted != service.id.encode():
             refuse(channel, Reset.FORBIDDEN)
             return
-        self.machinery.known.remember(session.peer, session.peer_fingerprint)
+        if not session.public:
+            self.machinery.known.remember(session.peer, session.peer_fingerprint)
         key = session.peer_fingerprint, link_id
         known = self._links.get(key)
         if known is None:
@@ -141,6 +144,10 @@ class Links:
         for known in list(self):
             if over(known.service, known.visitor):
                 known.link.close(Reset.FORBIDDEN)
+
+    def take_no_more(self) -> None:
+        """Refuse new streams from now on; those that there are go on."""
+        self.refusing = True
 
     @property
     def streams(self) -> int:
@@ -212,7 +219,7 @@ class ProviderLink:
 
     def opened(self, link: Link, stream: Stream) -> None:
         """A stream for the service."""
-        if self.service.protocol == "udp":
+        if self.service.protocol == "udp" or self._links.refusing:
             stream.reset(Reset.SERVICE)
             return
         if stream.flags & frames.ZSTD and not (self.service.compression and zstd.AVAILABLE):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec import structs
@@ -35,13 +34,17 @@ from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
-from ..wire.messages import Message
+from ..wire.messages import Message, UpdateServices
 from .connection import ServerConnection
+from .httpproxy import proxy_for
+from .legdialer import ServerLegs
 from .localport import LocalPort
 from .machinery import ClientMachinery
-from .offer import Offer
+from .offering import Offer
 from .provider import Provider, goes_on
 from .providerlink import Links
+from .publicity import Publicity
+from .route import Route
 from .signalling import Control, LoginError, login
 from .visitor import Visitor
 
@@ -79,33 +82,54 @@ def connections_to(
     identity: Identity,
     *,
     transient: bool,
+    first_must_succeed: bool | None = None,
     offer: Offer | None = None,
 ) -> list[ServerConnection]:
     """
     The client's standing with each of the servers of C{config}.
 
-    @param transient: a visitor of short life, beside the daemon of the same client; it gives up
-        if it cannot sign in at once.
-    @param offer: what each login registers; nothing by default.
+    @param transient: a visitor of short life, beside the daemon of the same client.
+    @param first_must_succeed: whether to give up if it cannot sign in at once; by default, if
+        C{transient}.
+    @param offer: what each login registers; by default the services of C{config}, and none if
+        C{transient}.
     """
-    offered = offer or Offer()
+    offered = offer or Offer(() if transient else config.services)
 
-    def attempt(server: ServerAddress) -> Deferred[Control]:
-        return Deferred.fromCoroutine(
-            login(reactor, server, identity, config.client_id, offered.services, transient)
+    async def attempt(route: Route, legs: ServerLegs) -> Control:
+        control = await login(
+            route, identity, config.client_id, offered.services, offered.exposures, transient
         )
+        legs.learn(control.response)
+        return control
 
-    return [
-        ServerConnection(
+    def connection_to(server: ServerAddress) -> ServerConnection:
+        route = route_to(reactor, config, server)
+        legs = ServerLegs(route, Dialer(reactor), config.transport)
+        return ServerConnection(
             reactor,
-            partial(attempt, server),
+            lambda: Deferred.fromCoroutine(attempt(route, legs)),
+            dialer=legs,
             heartbeat_interval=config.heartbeat_interval,
             reconnect_interval=config.reconnect_interval,
             auto_reconnect=config.auto_reconnect,
-            first_must_succeed=transient,
+            first_must_succeed=transient if first_must_succeed is None else first_must_succeed,
         )
-        for server in config.servers
-    ]
+
+    return [connection_to(server) for server in config.servers]
+
+
+def route_to(reactor: IReactor, config: ClientConfig, server: ServerAddress) -> Route:
+    """
+    How to get to one of the servers of C{config}.
+
+    @raise UserError: if the proxy that is to be used is none.
+    """
+    try:
+        proxy = proxy_for(server.host, config.proxy)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Route(reactor, server, proxy, config.ws_path.rstrip("/"))
 
 
 def machinery_of(
@@ -177,6 +201,7 @@ class Client(MultiService):
             Provider(self._machinery, connection, config.services, self._links)
             for connection in self._connections
         ]
+        self._publicity = [Publicity(connection) for connection in self._connections]
         self._connects: dict[str, _Connect] = {}
         AdminService(
             reactor, config.state_dir, {"status": self.status, "reload": self.reloader.reload}
@@ -207,10 +232,11 @@ class Client(MultiService):
         if self._streams() and seconds:
             for connect in self._connects.values():
                 connect.port.close()
-            self._offer.use(())
+            self._links.take_no_more()
+            offer = UpdateServices(exposures=self._offer.exposures)  # Their streams go on, too.
             for provider, connection in zip(self._providers, self._connections, strict=True):
                 provider.offer_nothing()
-                connection.send(self._offer.update())
+                connection.send(offer)
         return until_idle(self._reactor, self._streams, seconds)
 
     def stopService(self) -> Deferred[Any]:
@@ -254,6 +280,11 @@ class Client(MultiService):
             "clients": [control.client_id if control is not None else self._config.client_id],
             "services": [service.id for service in self._config.services],
             "sessions": [session.report(rtt) for session in sessions],
+            "public": {
+                service: told
+                for publicity in self._publicity
+                for service, told in publicity.report().items()
+            },
             "fingerprint": self._identity.fingerprint,
         }
 

@@ -240,6 +240,7 @@ class Visitor:
             if granted.session_id in self.sessions:
                 raise PeerRefused("the server granted a session that there is already")
             session = session_of(granted, self.connect, self.machinery.known)
+            session.dialer = server.connection.dialer
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise

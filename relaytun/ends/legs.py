@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import UnsetType
 from twisted.internet.defer import Deferred
@@ -27,6 +27,7 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
+from .legdialer import LegDialer
 from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
@@ -54,13 +55,6 @@ class LegRefused(Exception):
         return self.refusal in _SESSION_OVER
 
 
-class LegDialer(Protocol):
-    """How legs get to the relay."""
-
-    def dial(self, session: ClientSession) -> Deferred[socket.socket]:
-        """@return: fires with a connection over which the preamble can be sent."""
-
-
 @dataclass(eq=False)
 class ClientSession:
     """
@@ -77,7 +71,9 @@ class ClientSession:
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
-    @ivar dialer: how its legs get to the relay; C{None}: straight to C{relay}.
+    @ivar public: the visitor is the server itself, for somebody on the Internet.
+    @ivar dialer: how its legs get to the relay; C{None}: straight to the relay port.
+    @ivar path: how the last of them got there, C{relay} (to the relay port) or C{ws}.
     """
 
     id: str
@@ -99,6 +95,8 @@ class ClientSession:
     compressed: bool = False
     link: Link | None = None
     dialer: LegDialer | None = None
+    path: str = "relay"
+    public: bool = False
 
     @classmethod
     def granted(cls, granted: messages.CreateSession) -> ClientSession:
@@ -164,7 +162,7 @@ class ClientSession:
             "service": self.service,
             "role": "visitor" if visiting else "provider",
             "mode": self.mode,
-            "path": "relay",
+            "path": self.path,
             "rtt": rtt,
             "streams": streams,
             "bytesIn": received,
@@ -197,14 +195,17 @@ async def dial_leg(machinery: Machinery, session: ClientSession) -> Leg:
     @raise OSError: if the relay cannot be reached; also Twisted's C{ConnectError} and
         C{DNSLookupError}.
     """
-    relay = session.relay
-    if session.dialer is not None:
-        sock = await session.dialer.dial(session)
-    else:
-        sock = await machinery.dialer.dial(relay.host, relay.port)
+    sock = await dial_relay(machinery, session)
     leg = Leg(machinery.reactor, sock, session.preamble(next(session.channels)))
     leg.verdict.addTimeout(VERDICT_TIMEOUT, machinery.reactor, _no_verdict)
     return leg
+
+
+def dial_relay(machinery: Machinery, session: ClientSession) -> Deferred[socket.socket]:
+    """A connection for one leg of C{session}; fails as L{dial_leg} does."""
+    if session.dialer is not None:
+        return session.dialer.dial(session)
+    return machinery.dialer.dial(session.relay.host, session.relay.port)
 
 
 def _no_verdict(result: object, timeout: float) -> NoReturn:

@@ -146,6 +146,11 @@ class VisitorLink:
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
+    def provider_is(self, process: str | None) -> None:
+        """Its streams end if this is another one than the provider's process that knows them."""
+        if process != self._provider[1]:
+            self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
+
     def close(self) -> None:
         """End it, with its streams."""
         self.link.close(Reset.SHUTDOWN)

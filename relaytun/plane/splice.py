@@ -23,6 +23,7 @@ from ..wire.moods import Mood
 from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
+from .pair import End
 from .rates import Rate, Turn
 
 #: The most that one stream moves before the reactor turns to the next.
@@ -247,6 +248,9 @@ class _Side:
         self.carrier = None
 
     def _finish(self) -> None:
+        if isinstance(self.sock, End) and self.sock.broken:
+            self.splice.cut(Mood.ERRORY)
+            return
         self.finished = True
         if self.other.finished:
             self.splice._end(Mood.HAPPY, close_in_order)

@@ -9,10 +9,11 @@ that was configured.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from twisted.web.http import FORBIDDEN, SERVICE_UNAVAILABLE
+from twisted.web.http import FORBIDDEN, NOT_ALLOWED, NOT_FOUND, SERVICE_UNAVAILABLE
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -24,6 +25,8 @@ from .port import ListeningPort, hand_to_twisted
 IDLE = 15
 #: Where a port that is only a number listens: whoever wants more names an endpoint.
 HOST = "127.0.0.1"
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?\Z")
 
 
 def admin_port(
@@ -52,42 +55,63 @@ def admin_site(
     hosts: Collection[str] = (),
 ) -> Site:
     """What it answers; parameters as for L{admin_port}."""
-    root = Resource()
     allowed = {"localhost", *(host.lower() for host in hosts)}
-    root.putChild(b"metrics", _Page(allowed, lambda request: _metrics(request, metrics)))
-    root.putChild(b"healthz", _Page(allowed, lambda request: _health(request, unhealthy)))
-    site = Site(root, timeout=IDLE, reactor=reactor)
+    site = Site(
+        _Pages(
+            {
+                b"/metrics": lambda request: _metrics(request, metrics),
+                b"/healthz": lambda request: _health(request, unhealthy),
+            },
+            allowed,
+        ),
+        timeout=IDLE,
+        reactor=reactor,
+    )
     site.noisy = False
     return site
 
 
-class _Page(Resource):
-    """Answers GET and HEAD; Twisted refuses other methods with 405."""
+class _Pages(Resource):
+    """Nothing but these pages, which are only to be read."""
 
     isLeaf = True
 
-    def __init__(self, hosts: Collection[str], render: Callable[[Request], bytes]) -> None:
+    def __init__(
+        self, pages: Mapping[bytes, Callable[[Request], bytes]], hosts: Collection[str]
+    ) -> None:
         super().__init__()
+        self._pages = pages
         self._hosts = hosts
-        self._render = render
 
-    def render_GET(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes:
         request.setHeader(b"server", b"relaytun")
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"x-content-type-options", b"nosniff")
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        page = self._pages.get(request.path)
         if not _is_allowed(request, self._hosts):
-            request.setResponseCode(FORBIDDEN)
-            return b"ask by address, or by a name that the server is configured with\n"
-        return self._render(request)
+            body = _refuse(request, FORBIDDEN, b"ask by address, or by a configured name")
+        elif page is None:
+            body = _refuse(request, NOT_FOUND, b"there are /metrics and /healthz")
+        elif request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            body = _refuse(request, NOT_ALLOWED, b"this is only to be read")
+        else:
+            body = page(request)
+        return b"" if request.method == b"HEAD" else body
+
+
+def _refuse(request: Request, status: int, why: bytes) -> bytes:
+    request.setResponseCode(status)
+    return why + b"\n"
 
 
 def _is_allowed(request: Request, hosts: Collection[str]) -> bool:
     given = request.requestHeaders.getRawHeaders(b"host") or []
-    if len(given) != 1:
+    match = _HOST.match(given[0].decode("latin-1").lower()) if len(given) == 1 else None
+    if match is None:
         return False
-    host = given[0].decode("latin-1").lower()
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = match[1].strip("[]")
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -102,7 +126,4 @@ def _metrics(request: Request, metrics: Metrics) -> bytes:
 
 def _health(request: Request, unhealthy: Callable[[], str | None]) -> bytes:
     why = unhealthy()
-    if why is None:
-        return b"ok\n"
-    request.setResponseCode(SERVICE_UNAVAILABLE)
-    return why.encode() + b"\n"
+    return b"ok\n" if why is None else _refuse(request, SERVICE_UNAVAILABLE, why.encode())

@@ -7,7 +7,8 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from msgspec import UNSET, structs
 from twisted.internet.interfaces import IReactorTime
@@ -21,16 +22,28 @@ from .sessions import Sessions
 from .users import Users, UserSettings
 
 
+class PublicSide(Protocol):
+    """What the broker tells of clients whose services are public."""
+
+    def exposures_changed(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """C{peer} has these services opened, and no others."""
+
+    def client_left(self, peer: Peer) -> None:
+        """C{peer}'s login is over."""
+
+    def users_changed(self) -> None:
+        """Users may have other things than before, or are users no more."""
+
+
 class Broker:
     """
     @ivar users: who may come, and what he may do.
-    @ivar rights_changed: called when users may do other things than before; sessions are ended
-        by then, what else is open is to be looked at.
+    @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
+    @ivar public: who opens services for the public, if anybody does.
     @ivar events: C{client_online}, C{client_offline}, C{service_online}, C{service_offline} of
         those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
         C{login_refused}.
-    @ivar exposures_changed: told what a client wants to be open for the public from now on.
     @ivar going_away: the server is about to end, and takes no new sessions.
     """
 
@@ -47,6 +60,7 @@ class Broker:
         max_bytes_per_session: int = 0,
         session_timeout: float = 300.0,
         heartbeat_timeout: float = 45.0,
+        ws_path: str | None = None,
     ) -> None:
         """
         @param token: C{None} for an open server.
@@ -54,7 +68,6 @@ class Broker:
         """
         self.clock = clock
         self.events = Events()
-        self.exposures_changed: Callable[[Peer, tuple[Exposure, ...]], None] = lambda *_: None
         self.going_away = False
         self.registry = Registry(owners, max_clients)
         self.sessions = Sessions(
@@ -66,9 +79,10 @@ class Broker:
             self.events,
         )
         self.relay_port = 0
+        self.public: PublicSide | None = None
+        self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.users = Users(clock, users, token)
-        self.rights_changed: list[Callable[[], None]] = []
         self.public_host = public_host
 
     @property
@@ -87,7 +101,7 @@ class Broker:
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
-        host = self.public_host or peer.dialled_host
+        host = peer.dialled_host if peer.public else self.public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
 
     def leave(self, peer: Peer) -> None:
@@ -100,6 +114,13 @@ class Broker:
             if listed and self.registry.find(peer.name) is None:
                 self._services_changed(peer, peer.services, {})
                 self.events.fire("client_offline", client=peer.name, address=peer.address)
+            if self.public is not None:
+                self.public.client_left(peer)
+
+    def expose(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """These of the services of C{peer} are to be public."""
+        if self.public is not None and not peer.transient:
+            self.public.exposures_changed(peer, exposures)
 
     def displace(self, peer: Peer) -> None:
         """A newer login of the same identity has C{peer}'s place."""
@@ -124,11 +145,12 @@ class Broker:
             if why:
                 self.sessions.forbid(peer)
                 peer.error(Code.UNAUTHORIZED, why)
+                peer.said_good_bye = True  # Nothing is kept for it.
                 self.leave(peer)
                 peer.close()
         self.sessions.rights_changed()
-        for look in self.rights_changed:
-            look()
+        if self.public is not None:
+            self.public.users_changed()
 
     def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
         """
@@ -152,7 +174,7 @@ class Broker:
         self.sessions.withdrawn(peer, gone)
         self.sessions.services_changed(peer)
         self._services_changed(peer, before, peer.services)
-        self.exposures_changed(peer, exposures)
+        self.expose(peer, exposures)
 
     def go_away(self, seconds: float) -> None:
         """The server ends in at most C{seconds}: no new sessions."""
@@ -180,6 +202,7 @@ class Broker:
             assigned_id=peer.name,
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
+            ws_path=UNSET if self.ws_path is None else self.ws_path,
         )
 
     def client_list(self, asking: Peer | None = None) -> messages.ClientList:

@@ -72,6 +72,7 @@ class Conversation:
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
         elif isinstance(message, messages.Unregister):
+            self._peer.said_good_bye = True
             self._broker.leave(self._peer)
             self._peer.close()
 
@@ -128,6 +129,7 @@ class Conversation:
             )
         self._registered()
         peer.send(self._broker.registered(peer))
+        self._broker.expose(peer, request.exposures or ())
 
     def _allow(self, wanted: str, transient: bool) -> None:
         """@raise Refused: if the user's clients may not be called so."""

@@ -31,6 +31,8 @@ class Peer:
     @ivar process: what it calls its process, if it does.
     @ivar services: what it offers, by id.
     @ivar bandwidths: what all sessions of a service keep to together, by its id.
+    @ivar public: it is the server itself, on behalf of somebody on the Internet.
+    @ivar said_good_bye: it has unregistered; it is not just lost.
     @ivar gone: nobody listens any more.
     """
 
@@ -45,6 +47,7 @@ class Peer:
         dialled_host: str,
         expects_token: bool,
         user: User,
+        public: bool = False,
     ) -> None:
         """@param user: as long as it C{expects_token}, he is not to be asked."""
         self._send = send
@@ -55,12 +58,14 @@ class Peer:
         self.dialled_host = dialled_host
         self.expects_token = expects_token
         self.user = user
+        self.public = public
         self.client_id: str | None = None
         self.fingerprint: str | None = None
         self.transient = False
         self.process: str | UnsetType = UNSET
         self.services: dict[str, Service] = {}
         self.bandwidths: dict[str, Bandwidth] = {}
+        self.said_good_bye = False
         self.gone = False
 
     @property

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -76,7 +77,9 @@ class ListeningPort(Service):
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
         failures: list[Failure] = []
-        listening: Deferred[IListeningPort] = self._endpoint.listen(Factory())
+        factory = Factory[Any]()
+        factory.noisy = False
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
         listening.addCallbacks(self._listens, failures.append)
         if failures:  # Endpoints of this machine know at once.
             self._failed(failures[0].value)
@@ -129,12 +132,30 @@ class ListeningPort(Service):
 def hand_to_twisted(
     reactor: IReactor, factory: Factory[Any]
 ) -> Callable[[socket.socket, Any], None]:
-    """@return: for an L{Acceptor}: makes each connection one of C{factory}'s protocols."""
+    """
+    @return: for an L{Acceptor}: makes each connection one of C{factory}'s protocols, which is told
+        the address that came with it: not the transport's peer if that is a load balancer.
+    """
 
     def accepted(sock: socket.socket, address: Any) -> None:
         end_in_order(sock)
         # Twisted has a duplicate.  It asks who the peer is, which fails if that has gone already.
         with sock, contextlib.suppress(OSError):
-            reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)  # type: ignore[arg-type]
+            reactor.adoptStreamConnection(sock.fileno(), sock.family, _From(factory, address))  # type: ignore[arg-type]
 
     return accepted
+
+
+class _From:
+    """A factory for the one connection from C{address}."""
+
+    def __init__(self, factory: Factory[Any], address: Any) -> None:
+        self._factory = factory
+        self._address = address
+
+    def buildProtocol(self, peer: IAddress) -> Any:
+        address = self._address
+        if isinstance(address, tuple):
+            kind = IPv6Address if ":" in address[0] else IPv4Address
+            peer = kind("TCP", *address[:2])
+        return self._factory.buildProtocol(peer)

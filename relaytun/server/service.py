@@ -7,7 +7,8 @@ The server as a tree of services::
     |-- ListeningPort     metrics: /metrics and /healthz, if there is to be one
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
-    `-- DatagramRelay     relay: datagrams, on the same number
+    |-- DatagramRelay     relay: datagrams, on the same number
+    `-- Public            ports and host names of clients' services
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -29,11 +30,15 @@ from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerAddress, ServerConfig, format_invite
 from ..draining import until_idle
+from ..ends.machinery import Machinery
 from ..errors import UserError
 from ..hooks import Hooks
 from ..interfaces import IReactor
+from ..link.handshake import LinkTLS
 from ..link.identity import Identity, der, fingerprint
+from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
@@ -47,10 +52,18 @@ from .firstbyte import ControlFactory
 from .ledger import Ledger
 from .metrics import Metrics
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
+from .proxied import ProxyProtocol
+from .public.claims import Claims
+from .public.leases import Leases
+from .public.openers import Openers
+from .public.ports import Accepted
+from .public.service import Public
+from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
 from .users import UserSettings
+from .websocketlegs import FirstLineFactory
 
 
 class Server(MultiService):
@@ -62,7 +75,6 @@ class Server(MultiService):
         each of them hold.
     @ivar accounts: what has moved, and quotas of it.
     @ivar access: who may connect to what is public.
-    @ivar public_connections: counts connections of the public to exposed services.
     """
 
     _log = Logger()
@@ -102,8 +114,8 @@ class Server(MultiService):
             "hooks": self._use_hooks,
             "drain_timeout": self._use_nothing,  # Looked at when it is needed.
             "log_format": lambda config: use_log_format(config.log_format),
+            "allow_ports": self._use_ports,
         }
-        self.public_connections: Callable[[], int] = lambda: 0
         self._draining = False
         self._invited = ""
         self._reactor = reactor
@@ -111,11 +123,13 @@ class Server(MultiService):
         self._state = StateDir(config.state_dir)
         self._token = self._token_of(config)
         self._tls, self._fingerprint = self._certificate(config)
+        self._identity = self._kept_identity("identity.pem")
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if another server has the state directory, or a port is busy."""
         config = self._config
         self._state.lock()
+        ws_path = config.ws_path.rstrip("/")
         self._owners = Owners(config.state_dir / "owners.db")
         self.broker = Broker(
             self._reactor,
@@ -128,6 +142,7 @@ class Server(MultiService):
             max_bytes_per_session=config.max_bytes_per_session,
             session_timeout=config.session_timeout,
             heartbeat_timeout=config.heartbeat_timeout,
+            ws_path=ws_path,
         )
         self.accounts = Accounts(
             self._reactor,
@@ -140,6 +155,7 @@ class Server(MultiService):
         self.hooks = Hooks(self._reactor, config.hooks)
         self.broker.events.listeners.append(self.hooks.fire)
         self._pool = CarrierPool()
+        self._proxied: list[ProxyProtocol] = []
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         admission = Admission(in_all=min(IN_ALL, descriptors // 4))
@@ -147,28 +163,37 @@ class Server(MultiService):
             self._reactor,
             self.broker,
             lambda: self._relay.open_legs,
-            lambda: self.public_connections(),
+            lambda: self._public.connections,
             lambda: self.hooks.dropped,
         )
         self._signalling = SignallingFactory(
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
+        first_line = FirstLineFactory(
+            self._reactor,
+            self._signalling,
+            admission,
+            ws_path,
+            self._relay.accepted,
+            self._relay.has_room,
+        )
         self._control = ControlFactory(
-            self._reactor, self._signalling, admission, self._tls, config.plaintext
+            self._reactor, first_line, admission, self._tls, config.plaintext
         )
         self._relay_port = ListeningPort(
             self._reactor,
             config.relay,
             config.host,
-            self._relay.accepted,
+            self._with_proxies(self._relay.accepted),
             has_room=self._relay.has_room,
         )
+        self._public = self._public_side()
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
         self._control_port = ListeningPort(
             self._reactor,
             config.control,
             config.host,
-            hand_to_twisted(self._reactor, self._control),
+            self._with_proxies(hand_to_twisted(self._reactor, self._control)),
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(
@@ -185,9 +210,65 @@ class Server(MultiService):
             admin_port(
                 self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
             ).setServiceParent(self)
-        for child in (admin, self.accounts, self._relay_port, datagrams, self._control_port):
+        for child in (
+            admin,
+            self.accounts,
+            self._relay_port,
+            datagrams,
+            self._public,
+            self._control_port,
+        ):
             child.setServiceParent(self)
         super().privilegedStartService()
+
+    def _public_side(self) -> Public:
+        config, broker = self._config, self.broker
+        machinery = Machinery(
+            reactor=self._reactor,
+            dialer=Dialer(self._reactor),
+            pool=self._pool,
+            tls=LinkTLS(self._identity),
+        )
+        here = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
+        visiting = Visiting(broker, self._relay, machinery, self._identity.fingerprint, here)
+        openers = Openers(
+            self._reactor,
+            config.host,
+            machinery,
+            self._relay.has_room,
+            self._guarded,
+            self.access.admits,
+        )
+        self._claims = claims = Claims(
+            Leases(self._reactor, config.state_dir / "leases.db"),
+            openers.title,
+            allow_ports=config.allow_ports,
+            own_ports=self._own_ports,
+        )
+        public = broker.public = Public(self._reactor, visiting, claims)
+        return public
+
+    def _guarded(self, accepted: Accepted) -> Accepted:
+        def guarded(sock: socket.socket, address: Any) -> None:
+            if self._draining:
+                reset(sock)
+            else:
+                accepted(sock, address)
+
+        return self.access.accepted(guarded)
+
+    def _own_ports(self) -> set[int]:
+        return {port.number for port in (self._control_port, self._relay_port)}
+
+    def _with_proxies(
+        self, accepted: Callable[[socket.socket, Any], None]
+    ) -> Callable[[socket.socket, Any], None]:
+        networks = self._config.proxy_protocol_from
+        if not networks:
+            return accepted
+        proxied = ProxyProtocol(self._reactor, networks, accepted)
+        self._proxied.append(proxied)
+        return proxied
 
     def startService(self) -> None:
         super().startService()
@@ -225,7 +306,7 @@ class Server(MultiService):
         """
 
         def busy() -> int:
-            return self.broker.sessions.raw_channels + self.public_connections()
+            return self.broker.sessions.raw_channels + self._public.link_streams
 
         seconds = self._config.drain_timeout
         self._draining = True
@@ -239,6 +320,8 @@ class Server(MultiService):
         self.metrics.stop()
         self.broker.sessions.stop()
         self._relay.stop()
+        for proxied in self._proxied:
+            proxied.stop()
         stopped: Deferred[Any] = super().stopService()
         stopped.addBoth(lambda _: self.hooks.stop())
 
@@ -282,6 +365,7 @@ class Server(MultiService):
                 }
                 for session in broker.sessions
             ],
+            "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
                 "control": self._control_port.address,
@@ -325,6 +409,11 @@ class Server(MultiService):
             config.allow_networks, config.deny_networks, config.max_connections_per_address
         )
 
+    def _use_ports(self, config: ServerConfig) -> None:
+        self._claims.allow_ports = config.allow_ports
+        for peer in list(self.broker.registry):
+            self._public.rights_changed(peer)
+
     def _use_hooks(self, config: ServerConfig) -> None:
         self.hooks.urls = dict(config.hooks)
 
@@ -347,15 +436,18 @@ class Server(MultiService):
         if config.certificate is not None and config.key is not None:
             options, shown = options_of_files(config.certificate, config.key)
             return options, fingerprint(der(shown))
-        pem = self._state.read_or_make("server.pem", lambda: Identity.make("relaytun").to_pem())
+        identity = self._kept_identity("server.pem", " (every client then needs the new invite)")
+        return options_of_identity(identity), identity.fingerprint
+
+    def _kept_identity(self, name: str, consequence: str = "") -> Identity:
+        pem = self._state.read_or_make(name, lambda: Identity.make("relaytun").to_pem())
         try:
-            identity = Identity.from_pem(pem)
+            return Identity.from_pem(pem)
         except ValueError as error:
             raise UserError(
-                f"{self._state.path / 'server.pem'} cannot be used: {error}; remove it to have a "
-                "new certificate made (every client then needs the new invite)"
+                f"{self._state.path / name} cannot be used: {error}; remove it to have a new "
+                f"certificate made{consequence}"
             ) from None
-        return options_of_identity(identity), identity.fingerprint
 
     def _invite(self) -> str:
         config = self._config

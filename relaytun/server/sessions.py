@@ -115,6 +115,7 @@ class Session:
                 mode=self.mode,
                 peer_fingerprint=_told(self.visitor.fingerprint),
                 datagram_session=_told(self.datagram_session),
+                public=_told(self.visitor.public or None),
             )
         )
 

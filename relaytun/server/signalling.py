@@ -74,11 +74,13 @@ class SignallingProtocol(WebSocketServerProtocol):
     One control connection.
 
     @ivar accepted: when it came, by the reactor's clock; the time for the login runs from then.
+    @ivar client_address: who came, if that is not the transport's peer.
     """
 
     log = _Silent()
     transport: Any
     accepted: float | None = None
+    client_address: str | None = None
     _peer: Peer | None = None
     _conversation: Conversation
     _place: Place
@@ -266,6 +268,8 @@ class SignallingProtocol(WebSocketServerProtocol):
         super()._closeConnection(abort)
 
     def _address(self) -> str:
+        if self.client_address is not None:
+            return self.client_address
         return getattr(self.transport.getPeer(), "host", "")
 
     def _local_host(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -41,6 +42,20 @@ def tcp(name: str, **more: Any) -> Service:
 def udp(name: str, **more: Any) -> Service:
     """A service of datagrams."""
     return Service(id=name, protocol="udp", local_port=53, **more)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may, as the configuration has it."""
+
+    name: str = "alice"
+    token: str = "alice's"
+    client_ids: tuple[str, ...] | None = None
+    ports: tuple[tuple[int, int], ...] | None = None
+    domains: tuple[str, ...] | None = None
+    visit: tuple[str, ...] | None = None
+    bandwidth_up: int = 0
+    bandwidth_down: int = 0
+    quota: int = 0
 
 
 class Connection:

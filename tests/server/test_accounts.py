@@ -14,8 +14,7 @@ from relaytun.server.sessions import Session
 from relaytun.wire import messages
 from relaytun.wire.moods import Mood
 
-from .support import ANN, BOB, BrokerCase, Channel, Connection, tcp, udp
-from .test_users import Settings
+from .support import ANN, BOB, BrokerCase, Channel, Connection, Settings, tcp, udp
 
 MB = 1024 * 1024
 
