@@ -125,7 +125,7 @@ class Access:
             if visit is None:
                 reset(sock)
             else:
-                inner(_Counted(sock, visit), address)
+                inner(_Counted.of(sock, visit), address)
 
         return accepted
 
@@ -156,14 +156,38 @@ class _Counted(socket.socket):
 
     __slots__ = ("_tell",)
 
-    def __init__(self, sock: socket.socket, visit: Visit) -> None:
-        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self.setblocking(False)
-        self._tell = weakref.finalize(self, visit.leave)
+    _tell: weakref.finalize[Any, _Counted]
+
+    @classmethod
+    def of(cls, sock: socket.socket, visit: Visit) -> _Counted:
+        """Take C{sock} over."""
+        counted = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        counted.setblocking(False)
+        counted._tell = weakref.finalize(counted, visit.leave)
+        return counted
+
+    def dup(self) -> socket.socket:  # type: ignore[override]
+        """Only the one counts."""
+        return socket.fromfd(self.fileno(), self.family, self.type, self.proto)
+
+    def hand_on(self, to: socket.socket) -> None:
+        """C{to} counts instead."""
+        told = self._tell.detach()
+        if told is not None:
+            weakref.finalize(to, told[1])
 
     def close(self) -> None:
         super().close()
         self._tell()
+
+
+def hand_on(sock: socket.socket, to: socket.socket) -> None:
+    """
+    C{to} is the same connection as C{sock}, which is about to be closed: if that one counts, C{to}
+    does from now on, until it is forgotten.
+    """
+    if isinstance(sock, _Counted):
+        sock.hand_on(to)
 
 
 def _unmapped(network: Network) -> Network:

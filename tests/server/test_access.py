@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.server.access import Access
+from relaytun.server.access import Access, hand_on
 
 from ..plane.test_splice import tcp_pair
 
@@ -167,6 +167,21 @@ class PortTests(SynchronousTestCase):
         socket.close(self.taken[0].detach())
         self.taken.clear()
         gc.collect()
+        self.assertFalse(rule._connections)
+
+    def test_handed_on(self) -> None:
+        """One that goes on in another socket counts until that one is forgotten."""
+        rule = access(most=1)
+        self.guard(rule)
+        (sock,) = self.taken
+        other = sock.dup()
+        hand_on(sock, other)
+        hand_on(sock, other)
+        hand_on(other, sock)
+        sock.close()
+        self.assertTrue(rule._connections)
+        other.close()
+        del other
         self.assertFalse(rule._connections)
 
     def test_unix(self) -> None:
