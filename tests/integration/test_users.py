@@ -12,7 +12,7 @@ from typing import Any
 from relaytun import adminsocket
 from relaytun.config import format_invite, parse_invite
 
-from .processes import PATIENCE, RELAYTUN, Process, ProcessTestCase, dialled
+from .processes import PATIENCE, RELAYTUN, Process, ProcessTestCase, dialled, free_port
 from .services import ask_source, take
 
 MB = 1024 * 1024
@@ -158,10 +158,25 @@ class RightsTests(UsersTestCase):
 
     def test_rights_and_revocation(self) -> None:
         """What a user may not have is refused in clear words; one who is no user any more goes."""
-        alice = "[user:alice]\ntoken = alice-token\nclient_ids = alice-*\n"
+        number = free_port()
+        public = f"[public]\nallow_ports = {number}-{number + 1}\n"
+        alice = f"[user:alice]\ntoken = alice-token\nclient_ids = alice-*\nports = {number}\n"
         bob = "[user:bob]\ntoken = bob-token\nvisit = alice-1/open\n"
-        server = self.serve(alice + bob)
-        provider = self.provide("alice", open="mode = raw", closed="mode = raw")
+        server = self.serve(public + alice + bob)
+        provider = self.provide(
+            "alice",
+            open="mode = raw",
+            closed=f"mode = raw\nremote_port = {number}\n",
+            other=f"mode = raw\nremote_port = {number + 1}\n",
+        )
+        provider.wait_for(f"user alice may not have tcp port {number + 1}")
+        with dialled(number) as stream:
+            ask_source(stream, MB)
+            self.assertEqual(take(stream, MB), MB)
+        self.server_config(f"deny_networks = 127.0.0.0/8\n{public}{alice}{bob}")
+        adminsocket.ask(self.folder / "server", "reload")
+        with dialled(number) as stream, self.assertRaises(ConnectionResetError):
+            take(stream, 1)
         imposter = self.start_of("alice", "carol", "[service:x]\nprotocol = tcp\nlocal_port = 9\n")
         imposter.wait_for("user alice may register as alice-\\*, not as carol")
         visitor, (port,) = self.visit("bob", "open")
@@ -174,11 +189,13 @@ class RightsTests(UsersTestCase):
         with dialled(port) as stream:
             ask_source(stream, 2**40)
             self.assertEqual(take(stream, MB), MB)
-            self.server_config(bob)
+            self.server_config(public + bob)
             adminsocket.ask(self.folder / "server", "reload")
             provider.wait_for("the token does not let anybody in any more")
             with self.assertRaises(ConnectionResetError):
                 take(stream, 2**40)
+        with self.assertRaises(ConnectionRefusedError), dialled(number):
+            pass
         self.assertIsNone(visitor.popen.poll())
         self.assertNotIn("Traceback", server.output)
 
