@@ -303,7 +303,8 @@ class Acme(Service):
 
     def _ordered(self, result: Any) -> Any:
         self._busy = False
-        self._next()
+        if self.running:
+            self._wake_in(0)
         return result
 
     def _delay(self, failures: int) -> float:
@@ -324,6 +325,8 @@ class Acme(Service):
             return {}
 
     def _write_attempts(self) -> None:
+        long_ago = self._now() - LONGEST_DELAY
+        self._attempts = {name: kept for name, kept in self._attempts.items() if kept[1] > long_ago}
         try:
             self._state.write(_ATTEMPTS, json.dumps(self._attempts).encode())
         except UserError as error:

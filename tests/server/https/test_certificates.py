@@ -14,7 +14,7 @@ from relaytun.errors import UserError
 from relaytun.server.https.certificates import INTERVAL, Certificates
 from relaytun.server.https.credential import Credential
 
-from .authority import DAY, Authority, now
+from .issuer import DAY, Authority, now
 
 AUTHORITY = Authority()
 
