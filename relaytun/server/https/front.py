@@ -79,7 +79,6 @@ class HttpsFront:
         """
         self.reactor = reactor
         self.admission = admission
-        self.has_other = other is not None
         self._passthrough = passthrough
         self._certificates = certificates
         self._ending = Ending(reactor, http)
@@ -225,7 +224,7 @@ class _Arrival:
         if self._place is None:
             address = self._address[0] if isinstance(self._address, tuple) else ""
             self._place = self._front.admission.enter(address, self.close)
-            self._deadline = reactor.callLater(HELLO_TIMEOUT, self._too_late)
+            self._deadline = reactor.callLater(HELLO_TIMEOUT, self.close)
         if begun:
             self._stop_reading()
             self._look = reactor.callLater(self._pause, self._look_again)
@@ -237,10 +236,6 @@ class _Arrival:
     def _look_again(self) -> None:
         self._look = None
         self.doRead()
-
-    def _too_late(self) -> None:
-        self._leave()
-        self._sock.close()
 
     def _stop_reading(self) -> None:
         if self._reading:

@@ -115,7 +115,7 @@ class OrderTests(AcmeTestCase):
 
     def test_once(self) -> None:
         """Each name is ordered once, shown, and kept for the next start."""
-        self.want("a.example", "b.example")
+        self.want("a.example", "B.example")
         self.assertEqual(self.asked(), ["a.example", "b.example"])
         self.assertIsNotNone(self.certificates.find("b.example"))
         self.want("a.example", "b.example")
@@ -126,7 +126,7 @@ class OrderTests(AcmeTestCase):
 
     def test_no_matter(self) -> None:
         """Wildcards, addresses and what is no name at all are not ordered."""
-        for name in ("*.example", "192.0.2.1", "::1", "", "..", "a/../b", "A.example", "a" * 64):
+        for name in ("*.example", "192.0.2.1", "::1", "", "..", "a/../b", "a b", "a" * 64):
             self.want(name)
         self.want(".".join(["a" * 60] * 5))
         self.assertEqual(self.asked(), [])
@@ -235,6 +235,17 @@ class FailureTests(AcmeTestCase):
         self.fake.outcome = 90
         self.want("a.example", "b.example")
         self.assertEqual(self.asked(), ["a.example", "b.example"])
+
+    def test_wanted_again(self) -> None:
+        """Nor is a name that comes back while it is ordered."""
+        self.fake.outcome = Refused("no")
+        self.fake.held = []
+        self.want("a.example")
+        self.want()
+        self.want("a.example")
+        self.fake.held.pop()()
+        self.clock.advance(MINUTE)
+        self.assertEqual(self.fake.held, [])
 
     def test_restart(self) -> None:
         """A restart is no way around the delay; a success ends it."""
@@ -347,6 +358,12 @@ class PackageTests(SynchronousTestCase):
                 Certificates(None, clock),
             )
         self.assertIn("pip install 'relaytun[acme]'", str(error))
+
+    def test_no_port(self) -> None:
+        """Without a port for either proof there is nothing to be had."""
+        clock = Clock()
+        certificates = Certificates(None, clock)
+        self.assertRaises(UserError, Acme, clock, Path(), "", None, None, certificates, ())
 
 
 class ThreadTests(TestCase):
