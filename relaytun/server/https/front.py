@@ -73,8 +73,9 @@ class HttpsFront:
         """
         @param passthrough: for a host name in lower case: who takes over the connection as it
             is, C{None} if nobody does.
-        @param http: speaks to those whose TLS is ended here; its protocols get the attribute
-            C{address}, which is the one that was given to L{accepted}.
+        @param http: speaks to those whose TLS is ended here, from before the handshake on, so it
+            also limits its time; its protocols get the attribute C{address}, which is the one
+            that was given to L{accepted}.
         @param other: takes over what is for no host name of ours; without it, that is refused.
         """
         self.reactor = reactor
