@@ -82,13 +82,17 @@ class LocalPort(Service):
                 "{host}:{port} leads to {target}/{service}",
                 host=connect.local_host,
                 port=self.number,
-                target=connect.target,
+                target=connect.provider,
                 service=connect.service,
             )
         if self._wait:
             waiting = wait_for_service(self._visitor, self._reactor, self._say)
             self._waiting = Deferred.fromCoroutine(waiting)
             self._waiting.addErrback(lambda failure: failure.trap(CancelledError, LoginError))
+
+    def close(self) -> None:
+        """No new streams; those that there are go on."""
+        self._close_tcp()
 
     def stopService(self) -> Deferred[Any] | None:
         super().stopService()
@@ -137,7 +141,7 @@ class LocalPort(Service):
         connect = self._connect
         self._log.info(
             "waiting for {target}/{service}: {why}",
-            target=connect.target,
+            target=connect.provider,
             service=connect.service,
             why=why,
         )

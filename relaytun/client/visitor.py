@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 
 from ..config import ConnectConfig
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..ends.rawstream import carry
 from ..ends.refusals import PeerRefused, RequestError
 from ..ends.udp_visitor import VisitorDatagrams
@@ -33,10 +32,13 @@ from ..wire.messages import Code, Message
 from ..wire.moods import Mood
 from .connection import ServerConnection
 from .grant import session_of
+from .machinery import ClientMachinery
 from .signalling import Control
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
+#: Seconds that streams wait for a client that is away, while another one could have new streams.
+FAITHFUL = 15.0
 #: Answers that waiting may help against.
 ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
@@ -53,7 +55,7 @@ class Visitor:
 
     def __init__(
         self,
-        machinery: Machinery,
+        machinery: ClientMachinery,
         connections: Sequence[ServerConnection],
         connect: ConnectConfig,
     ) -> None:
@@ -73,6 +75,7 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
+        self._away_since: float | None = None
         self._programs = 0  # That wait for a session.
         for connection in connections:
             connection.hurries.append(self._hurries)
@@ -90,6 +93,12 @@ class Visitor:
             streams += link.users
             up, down = up + link.bytes_out, down + link.bytes_in
         return streams, up, down
+
+    @property
+    def streams(self) -> int:
+        """How many run."""
+        raw = sum(len(session.streams) for session in self.sessions.values())
+        return raw + (len(self.link.link.streams) if self.link is not None else 0)
 
     def reports(self) -> list[ClientSession]:
         """What C{relaytun status} is to show."""
@@ -151,6 +160,14 @@ class Visitor:
         if self._datagrams is not None and link is self.link:
             self._datagrams.use_path(link.path)
 
+    def leave(self) -> None:
+        """It is not needed any more: end its streams, and hear of nothing."""
+        self.close()
+        for server in self._servers:
+            server.connection.remove_listener(server)
+            if self._hurries in server.connection.hurries:
+                server.connection.hurries.remove(self._hurries)
+
     def close(self) -> None:
         """End the streams, also those to be; tell the server that the session is not needed."""
         if self._asking is not None:
@@ -171,10 +188,33 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
+        faithful = self._faithful_to()
+        if faithful is not None:
+            try:
+                return await self._ask_for(faithful)
+            except UserError as error:
+                if not _is_absence(error) or self._is_faithful():
+                    raise
+        return await self._ask_for(self.target)
+
+    def _faithful_to(self) -> str | None:
+        """The one who has the streams of the link, where any client would do."""
+        if self.target is None and self.link is not None and self.link.link.streams:
+            return self.link.session.peer
+        return None
+
+    def _is_faithful(self) -> bool:
+        """Whether it is too early to give up the streams of a client that is away."""
+        now = self.machinery.reactor.seconds()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since < FAITHFUL
+
+    async def _ask_for(self, target: str | None) -> ClientSession:
         refused: UserError | None = None
         for server in await self._connected():
             try:
-                granted = await server.connection.request_session(self.target, self.service)
+                granted = await server.connection.request_session(target, self.service)
                 return self._granted(server, granted)
             except UserError as error:
                 # Another server may know better; if none does, what is worth saying most is said.
@@ -188,7 +228,8 @@ class Visitor:
         while True:
             there = [each for each in self._servers if each.connection.control is not None]
             if there:
-                return there
+                # Those that are about to end are asked last.
+                return sorted(there, key=lambda each: each.connection.going_away)
             try:
                 await race([each.connection.when_connected() for each in self._servers])
             except FailureGroup:  # They do not fail, but are given up.
@@ -199,6 +240,7 @@ class Visitor:
             if granted.session_id in self.sessions:
                 raise PeerRefused("the server granted a session that there is already")
             session = session_of(granted, self.connect, self.machinery.known)
+            session.dialer = server.connection.dialer
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
@@ -208,6 +250,8 @@ class Visitor:
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
+        self._away_since = None
+        self.machinery.events.fire("session_opened", **session.about)
         return session
 
     def _asked(self, result: ClientSession | Failure) -> None:
@@ -289,7 +333,7 @@ class Visitor:
             self._complained = why
             self._log.warn(
                 "no stream to {target}/{service}: {why}",
-                target=self.target,
+                target=self.connect.provider,
                 service=self.service,
                 why=why,
             )
@@ -304,6 +348,7 @@ class Visitor:
                 server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+            self.machinery.events.fire("session_closed", **session.about)
 
 
 def _is_absence(error: UserError) -> bool:
@@ -339,6 +384,8 @@ class _Server:
         """The server said this."""
         if isinstance(message, messages.SessionClosed) and message.session_id in self.ids:
             self._over(message.session_id)
+        elif isinstance(message, messages.GoingAway):
+            self.control_down()
 
     def _over(self, name: str) -> None:
         session = self._visitor.sessions.get(name)

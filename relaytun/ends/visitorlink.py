@@ -51,6 +51,7 @@ _WORDS = {
     Reset.UNKNOWN: "the provider's process has died, and with it the streams",
     Reset.LIMIT: "the provider has too many links with this client",
     Reset.SHUTDOWN: "the provider has ended",
+    Reset.FORBIDDEN: "the provider does not offer it any more, or not to this client",
     Reset.TIMEOUT: "no channel could be had in time",
     Reset.PROTOCOL: "the provider broke the rules of the protocol",
 }
@@ -98,7 +99,7 @@ class VisitorLink:
         self._came = [0.0, 0.0]
         self._why = ""
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
-        self._process = session.peer_process
+        self._provider = session.peer, session.peer_process
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -144,6 +145,11 @@ class VisitorLink:
         end.read_now()
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
+
+    def provider_is(self, process: str | None) -> None:
+        """Its streams end if this is another one than the provider's process that knows them."""
+        if process != self._provider[1]:
+            self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
 
     def close(self) -> None:
         """End it, with its streams."""
@@ -233,7 +239,7 @@ class VisitorLink:
         session = await self._source.session()
         if session.mode != "link":
             raise PeerRefused(f"{session.peer} offers {session.service} unencrypted now")
-        if session.peer_process != self._process:
+        if (session.peer, session.peer_process) != self._provider:
             # A link that the provider may have to make anew must not begin twice.
             self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
             raise CancelledError
