@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .processes import Processes, free_port, neighbour, require
+from .web import HOST
 
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
 
@@ -53,6 +54,32 @@ def relaytun_public_link(run: Processes, service: int) -> int:
 def relaytun_public_link_udp(run: Processes, service: int) -> int:
     """A public UDP port."""
     return _relaytun_public(run, service, "udp", "link")
+
+
+def relaytun_http(run: Processes, service: int) -> int:
+    """A host name on the server's HTTP port, raw."""
+    return _relaytun_http(run, service, "raw")
+
+
+def relaytun_http_link(run: Processes, service: int) -> int:
+    """A host name, over a link to the provider."""
+    return _relaytun_http(run, service, "link")
+
+
+def _relaytun_http(run: Processes, service: int, mode: str) -> int:
+    port = free_port()
+    client = _relaytun_server(run, f"[http]\nvhost_http_port = {port}\n")
+    client(
+        "provider",
+        f"""[service:bench]
+protocol = http
+mode = {mode}
+local_host = 127.0.0.1
+local_port = {service}
+custom_domains = {HOST}
+""",
+    )
+    return port
 
 
 def _relaytun(run: Processes, service: int, protocol: str, mode: str) -> int:
