@@ -194,6 +194,28 @@ class Drain(OperationTestCase):
         """A provider lets the streams of its links end, and takes no new ones."""
         self.drained("provider", "link", "stream")
 
+    def test_public(self) -> None:
+        """Connections from the Internet end with client and server: both give them time."""
+        for ending in ("provider", "server"):
+            with self.subTest(ending):
+                daemons = {"server": self.start_server(config="drain_timeout = 60s")}
+                provider = self.start_client(
+                    "provider", self.service("one", remote_port="0"), "drain_timeout = 60s"
+                )
+                daemons["provider"] = provider
+                port = int(provider.wait_for(r"one is public: tcp://.*:(\d+)")[1])
+                with dialled(port) as stream:
+                    self.assert_echoes(stream)
+                    daemons[ending].signal(signal.SIGTERM)
+                    daemons[ending].wait_for("1 streams have 60 s to end")
+                    self.assert_echoes(stream, b"to the end")
+                    self.assertRaises(OSError, self.new_stream, port)
+                    stream.shutdown(socket.SHUT_WR)
+                    self.assertEqual(stream.recv(100), b"")
+                    daemons.pop(ending).wait()
+                for daemon in daemons.values():
+                    daemon.stop()
+
     def test_links_outlive_the_server(self) -> None:
         """A server does not wait for links: their streams go on with the next one."""
         server = self.start_server(config="drain_timeout = 60s")
