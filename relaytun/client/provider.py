@@ -337,5 +337,13 @@ def goes_on(old: ServiceConfig | None, new: ServiceConfig | None, visitor: str) 
 
 
 def _essence(service: ServiceConfig) -> ServiceConfig:
-    """What a session's bytes have to do with."""
-    return structs.replace(service, description="", allow=(), public=None, health_check=None)
+    """What its sessions are made of; the server sees to its bandwidth."""
+    return structs.replace(
+        service,
+        description="",
+        allow=(),
+        public=None,
+        health_check=None,
+        bandwidth_up=0,
+        bandwidth_down=0,
+    )

@@ -13,6 +13,9 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from relaytun import adminsocket
+from relaytun.errors import UserError
+
 from .processes import (
     RELAYTUN,
     TWISTD,
@@ -123,9 +126,11 @@ class Reload(OperationTestCase):
     def check_broken(self, provider: Process) -> None:
         """A broken file is told with its lines, and changes nothing."""
         self.config("provider", "[service:one]\nprotocol = sctp\n", "heartbeat_interval = 3s\n")
-        done = self.reload("provider")
-        self.assertEqual(done.popen.returncode, 1)
-        self.assertRegex(done.output, r"provider\.ini: .service:one. protocol: not a choice")
+        with self.assertRaises(UserError) as raised:
+            adminsocket.ask(self.folder / "provider", "reload")
+        self.assertRegex(
+            str(raised.exception), r"provider\.ini: .service:one. protocol: not a choice"
+        )
         provider.signal(signal.SIGHUP)
         provider.wait_for(r"reload: .*protocol: not a choice.*; nothing has changed")
         self.assertEqual(self.status("provider")["services"], ["one", "three"])
@@ -304,7 +309,7 @@ class Watch(OperationTestCase):
         )
         self.assertEqual(starter.wait(), 0, starter.output)
         eventually(lambda: "invite: " in log.read_text(), lambda: log.read_text())
-        self.assertEqual(self.reload("server").lines, ["nothing has changed"])
+        self.assertEqual(adminsocket.ask(self.folder / "server", "reload"), [])
         number = int(pid.read_text())
         os.kill(number, signal.SIGTERM)
         eventually(lambda: not pid.exists(), lambda: log.read_text())
