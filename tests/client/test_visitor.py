@@ -323,6 +323,31 @@ class SeveralServersTests(HandMadeServer):
         self.grant(1)
         self.successResultOf(asked)
 
+    def test_going_away(self) -> None:
+        """A server that is about to end is asked last, and its session takes no new streams."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        session = self.successResultOf(asked)
+        self.controls[0].receive(messages.GoingAway(seconds=30.0))
+        self.assertFalse(session.live)
+        asked = self.visitor.session()
+        self.grant(1, "b" * 32)
+        self.assertEqual(self.successResultOf(asked).id, "b" * 32)
+        self.assertEqual(len(self.asked(0)), 1)
+
+    def test_leave(self) -> None:
+        """One that is not needed any more hears of nothing, and hurries nobody."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        session = self.successResultOf(asked)
+        self.visitor.leave()
+        self.visitor.leave()
+        closed = [one for one in self.control.sent if isinstance(one, messages.CloseSession)]
+        self.assertEqual([one.session_id for one in closed], [session.id])
+        self.assertEqual((self.connection.hurries, self.connection._listeners), ([], []))
+
     def test_first_is_away(self) -> None:
         """A server that is away is not waited for as long as there is another."""
         self.logins[0].callback(self.controls[1])
