@@ -162,6 +162,21 @@ class GrantTests(VisitorTestCase):
         """Another client than the one asked for."""
         await self.refused("another service", peer_client_id="other")
 
+    async def test_any_client(self) -> None:
+        """Whoever asks for nobody in particular takes any client, but no other service."""
+        self.visitor = self.visiting(target=None)
+        asked = self.visitor.session()
+        await self.asked(1)
+        self.control.receive(self.granted(1, peer_client_id="whoever"))
+        self.assertEqual((await asked).peer, "whoever")
+        self.visitor.over(await asked)
+        asked = self.visitor.session()
+        await self.asked(2)
+        another = messages.Service(id="other", protocol="tcp", local_port=80)
+        self.control.receive(self.granted(2, peer_client_id="whoever", service=another))
+        with self.assertRaises(PeerRefused):
+            await asked
+
     async def test_another_service(self) -> None:
         """Another service than the one asked for."""
         another = messages.Service(id="other", protocol="tcp", local_port=80)
