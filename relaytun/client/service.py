@@ -4,6 +4,7 @@ The client as a tree of services::
     Client
     |-- ServerConnection ...  signs in, again and again; one for each server
     |-- AdminService        control.sock: status
+    |-- HealthChecks        of the services that have one
     `-- _Listener ...       one for each [connect:...]
 """
 
@@ -34,6 +35,7 @@ from ..plane.dial import Dialer
 from ..statedir import StateDir
 from ..wire import messages
 from .connection import ServerConnection
+from .health import HealthChecks
 from .localport import LocalPort
 from .provider import Provider
 from .providerlink import Links
@@ -156,7 +158,10 @@ class Client(MultiService):
         AdminService(reactor, config.state_dir, {"status": self.status}).setServiceParent(self)
         for connect, visitor in zip(config.connects, self._visitors, strict=True):
             LocalPort(reactor, connect, visitor).setServiceParent(self)
+        self._health = HealthChecks(reactor, config.services, self._health_changed)
+        self._health.setServiceParent(self)
         for connection in self._connections:
+            connection.add_listener(self._health)
             connection.setServiceParent(self)
             connection.hurries.append(self._links.hurry)
             connection.finished.addCallback(self._finished)
@@ -209,6 +214,10 @@ class Client(MultiService):
             "sessions": [session.report(rtt) for session in sessions],
             "fingerprint": self._identity.fingerprint,
         }
+
+    def _health_changed(self, service_id: str, healthy: bool) -> None:
+        for connection in self._connections:
+            connection.send(messages.ServiceHealth(service_id=service_id, healthy=healthy))
 
     def _finished(self, error: LoginError) -> None:
         """One of the servers is given up: when all are, so is the client."""

@@ -166,12 +166,7 @@ class Visitor:
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
-            if session.live:
-                for server in self._servers:
-                    if server.granted(session):
-                        closing = messages.CloseSession(session_id=session.id)
-                        server.connection.send(closing)
-            self.over(session)
+            self._give_back(session)
 
     async def _ask(self) -> ClientSession:
         faithful = self._faithful_to()
@@ -268,6 +263,7 @@ class Visitor:
     def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
+            self.link.link.unreached = self._unreached
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
@@ -291,10 +287,25 @@ class Visitor:
         return self._session_in_time().addCallback(same_mode)
 
     def _raw_over(self, session: ClientSession) -> None:
-        if session.live:
-            self._forget_if_over(session)
-        else:
+        if not session.live:
             self.over(session)
+        elif self.target is None and not session.streams:
+            self._give_back(session)  # Somebody else may do better.
+
+    def _give_back(self, session: ClientSession) -> None:
+        """Neither the server nor its provider need keep it any longer."""
+        if session.live:
+            for server in self._servers:
+                if server.granted(session):
+                    server.connection.send(messages.CloseSession(session_id=session.id))
+        self.over(session)
+
+    def _unreached(self) -> None:
+        """Where any client would do: the next program need not go to one whose service is dead."""
+        link = self.link
+        if self.target is None and link is not None and not link.link.streams:
+            self._give_back(link.session)
+            link.close(f"{link.session.peer} does not reach it")
 
     def _link_ended(self, ended: VisitorLink, why: str) -> None:
         self._past.forward += ended.link.bytes_out

@@ -96,7 +96,7 @@ class VisitorLink:
         self._seeking: dict[int, Deferred[None]] = {}
         self._failures = [0, 0]
         self._came = [0.0, 0.0]
-        self._why = ""
+        self._why = self._closed = ""
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
         self.session = session
@@ -145,8 +145,9 @@ class VisitorLink:
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
-    def close(self) -> None:
-        """End it, with its streams."""
+    def close(self, why: str = "") -> None:
+        """End it, with its streams; C{why}, if it is not that nobody needs it any more."""
+        self._closed = why
         self.link.close(Reset.SHUTDOWN)
 
     # For the link.
@@ -169,7 +170,8 @@ class VisitorLink:
         if self.path is not None:
             self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
-        self._ended(self, words if cause in _CERTAIN else self._why or words)
+        known = words if cause in _CERTAIN else self._why or words
+        self._ended(self, self._closed or known)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
+from collections.abc import Callable
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 from twisted.internet.interfaces import IReactorTime
 
 from ..wire import messages
@@ -23,6 +24,8 @@ class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
     @ivar relay_port: the number that clients dial; known once the relay listens.
+    @ivar service_health_changed: each is called with a peer and the id of a service of its, which
+        has become healthy or is not any more.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Broker:
         self.relay_port = 0
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
+        self.service_health_changed: list[Callable[[Peer, str], None]] = []
         self._public_host = public_host
 
     @property
@@ -79,6 +83,15 @@ class Broker:
         peer.error(Code.ID_IN_USE, f"a newer login of the same identity took over {peer.name}")
         self.leave(peer)
         peer.close()
+
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        for changed in self.service_health_changed:
+            changed(peer, service.id)
 
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
@@ -136,6 +149,8 @@ class Broker:
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
             offering = [peer for peer in self.registry if peer.provides(wanted)]
+            if not offering and any(wanted in peer.services for peer in self.registry):
+                return Code.CLIENT_OFFLINE, f"whoever offers {wanted} says that it is not healthy"
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
             busy = Counter(session.provider for session in self.sessions)
@@ -147,4 +162,6 @@ class Broker:
             return Code.UNKNOWN_CLIENT, f"there is no client {target}"
         if wanted not in provider.services:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
+        if not provider.provides(wanted):
+            return Code.CLIENT_OFFLINE, f"{target}'s health check of {wanted} fails"
         return provider

@@ -89,6 +89,26 @@ class VisitorTests(VisitorTestCase):
         await until(lambda: not self.visitor.sessions)
         await self.running()
 
+    async def test_any_client(self) -> None:
+        """Where any client would do, a session that carries nothing is given back."""
+        self.visitor = self.visiting(target=None)
+        program, accepted = self.pair()
+        self.visitor.serve(accepted)
+        await self.asked(1)
+        self.control.receive(self.granted(1))
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.send(b"+x")
+        self.assertEqual(await self.receive(program, 1), b"x")
+        self.assertEqual(self.sent(messages.CloseSession), [])
+        program.close()
+        await self.receive(leg, 1)
+        leg.close()
+        await until(lambda: not self.visitor.sessions)
+        (closed,) = self.sent(messages.CloseSession)
+        self.assertEqual(closed.session_id, f"{1:032x}")
+        self.visitor.serve(self.pair()[1])
+        await self.asked(2)
+
     async def test_close(self) -> None:
         """Closing resets the streams and gives the session back."""
         program, _, session_id = await self.running()

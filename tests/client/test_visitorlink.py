@@ -128,6 +128,25 @@ class VisitorLinkTests(LinkTestCase):
             [UNSET, "provider", "provider", UNSET],
         )
 
+    async def test_unreached(self) -> None:
+        """Where any client would do, one whose service is dead is left."""
+        self.visitor = self.visiting(target=None)
+        self.patch(LinkTestCase, "web", self.web)
+        self.service.close()
+        program = self.program()
+        program.send(b"x")
+        await self.asked(1)
+        usual = {"mode": "link", "peer_fingerprint": PROVIDER.fingerprint}
+        self.control.receive(self.granted(1, **usual))
+        await self.channel()
+        await self.is_reset(program)
+        await until(lambda: not self.visitor.sessions)
+        self.assertIsNone(self.visitor.link)
+        self.assertEqual(len(self.sent(messages.CloseSession)), 1)
+        self.assertEqual(self.warnings[-1]["why"], "provider does not reach it")
+        self.program()
+        await self.asked(2)
+
     async def test_session_over(self) -> None:
         """A leg of a session that is over has the stream ask for another session."""
         program, served, leg = await self.running()
