@@ -77,6 +77,7 @@ class Visitor:
         self._complained: str | None = None
         self._away_since: float | None = None
         self._programs = 0  # That wait for a session.
+        self._beginning = 0  # Raw streams that have one.
         for connection in connections:
             connection.hurries.append(self._hurries)
 
@@ -244,7 +245,11 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            self._beginning += 1
+            try:
+                await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            finally:
+                self._beginning -= 1
             return
         self._link_over(session).open(local)
 
@@ -289,7 +294,7 @@ class Visitor:
     def _raw_over(self, session: ClientSession) -> None:
         if not session.live:
             self.over(session)
-        elif self.target is None and not session.streams:
+        elif self.target is None and not (session.streams or self._beginning):
             self._give_back(session)  # Somebody else may do better.
 
     def _give_back(self, session: ClientSession) -> None:
