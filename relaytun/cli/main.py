@@ -19,6 +19,7 @@ from .connect import connect
 from .demo import demo
 from .doctor import doctor
 from .id import own_id
+from .import_frp import import_frp
 from .status import status
 
 
@@ -43,7 +44,7 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, own_id, status):
+for _command in (check, clients, connect, demo, doctor, import_frp, own_id, status):
     relaytun.add_command(_command)
 
 
