@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import relaytun
 from relaytun.config.check import check_file
-from relaytun.config.section import KEYS, LATER
+from relaytun.config.keys import CLIENT_HOOKS, KEYS, SERVER_HOOKS
 
 CHECKOUT = Path(relaytun.__file__).parents[1]
 ETC = CHECKOUT / "etc"
@@ -26,7 +26,7 @@ class SampleTests(SynchronousTestCase):
         keys = set()
         inside = False
         for line in (ETC / f"{role}.ini").read_text().splitlines():
-            section = re.match(r"\[(\w+)", line)
+            section = re.match(r";?\[(\w+)", line)
             key = re.match(r";?(\w+) =", line)
             if section:
                 inside = section[1] == kind
@@ -40,14 +40,19 @@ class SampleTests(SynchronousTestCase):
             self.assertEqual(check_file(str(ETC / f"{role}.ini")), role)
 
     def test_samples_show_every_key(self) -> None:
-        """A sample has each key that this version honours, and no other."""
+        """A sample has each key that there is, and no other."""
         for role, kind in (
             ("server", "server"),
+            ("server", "public"),
+            ("server", "http"),
+            ("server", "user"),
             ("client", "client"),
             ("client", "service"),
             ("client", "connect"),
         ):
-            self.assertEqual(self.keys_of(role, kind), set(KEYS[kind]) - LATER, kind)
+            self.assertEqual(self.keys_of(role, kind), set(KEYS[kind]), kind)
+        self.assertEqual(self.keys_of("server", "hooks"), set(SERVER_HOOKS))
+        self.assertEqual(self.keys_of("client", "hooks"), set(CLIENT_HOOKS))
 
     def test_units_use_a_state_directory_of_their_own(self) -> None:
         """A server and a client on one machine share neither keys nor a control socket."""

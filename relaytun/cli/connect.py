@@ -40,7 +40,10 @@ REFRESH = 0.5
 @click.command()
 @client_options
 @click.option(
-    "--target", type=IDENTIFIER, metavar="ID", required=True, help="The client that offers it."
+    "--target",
+    type=IDENTIFIER,
+    metavar="ID",
+    help="The client that offers it; without it, any that is online.",
 )
 @click.option("--service", type=IDENTIFIER, metavar="ID", required=True, help="What it offers.")
 @click.option(
@@ -63,7 +66,7 @@ REFRESH = 0.5
 )
 @click.option("--wait", is_flag=True, help="Wait for a client or service that is not there.")
 def connect(
-    target: str,
+    target: str | None,
     service: str,
     local: tuple[str, int],
     peer_fingerprint: str | None,
@@ -95,7 +98,7 @@ def connect(
         run(lambda reactor: _connect(reactor, config, wish, wait))
 
 
-def usual(config: ClientConfig, target: str, service: str) -> ConnectConfig:
+def usual(config: ClientConfig, target: str | None, service: str) -> ConnectConfig:
     """What the configuration says of the same service; what goes without saying otherwise."""
     for connect in config.connects:
         if (connect.target, connect.service) == (target, service):
@@ -126,7 +129,9 @@ async def _find(
     """@raise UserError: if there is no session to be had."""
 
     def say(why: str) -> None:
-        click.echo(f"relaytun: waiting for {visitor.target}/{visitor.service}: {why}", err=True)
+        click.echo(
+            f"relaytun: waiting for {visitor.connect.provider}/{visitor.service}: {why}", err=True
+        )
 
     if wait:
         waiting = Deferred.fromCoroutine(wait_for_service(visitor, reactor, say))
@@ -152,7 +157,7 @@ async def _serve(
     port.startService()
     try:
         address = host_and_port(wish.local_host, port.number)
-        click.echo(f"{address} leads to {wish.target}/{wish.service}")
+        click.echo(f"{address} leads to {wish.provider}/{wish.service}")
         with _live_line(reactor, connections, visitor):
             raise await over
     finally:

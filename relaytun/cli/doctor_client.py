@@ -130,6 +130,8 @@ class _Client:
         if self._entries is None:
             entries = await self._connection.list_clients()
             self._entries = {entry.id: entry for entry in entries}
+        if connect.target is None:
+            return self._offered_by_any(connect.service)
         entry = self._entries.get(connect.target)
         if entry is None:
             raise UserError(
@@ -143,3 +145,15 @@ class _Client:
                 f"{', '.join(offered) or 'nothing'}: correct service, or its configuration"
             )
         return f"{connect.target} offers {connect.service}"
+
+    def _offered_by_any(self, wanted: str) -> str:
+        offering = [
+            entry.id
+            for entry in (self._entries or {}).values()
+            if any(service.id == wanted for service in entry.services)
+        ]
+        if not offering:
+            raise UserError(
+                f"no client that is signed in offers {wanted}: start one, or correct service"
+            )
+        return f"{wanted} is offered by {', '.join(offering)}"

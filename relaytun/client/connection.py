@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import UNSET
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -158,16 +159,20 @@ class ServerConnection(Service):
         assert isinstance(answer, messages.ClientList)
         return answer.clients
 
-    async def request_session(self, target: str, service: str) -> messages.CreateSession:
+    async def request_session(self, target: str | None, service: str) -> messages.CreateSession:
         """
         Ask for a session.
 
+        @param target: who is to provide it; L{None}: any client that offers it.
         @raise RequestError: if there is none to be had.
         """
         self._requests += 1
         request_id = str(self._requests)
         request = messages.ConnectRequest(
-            to_client_id=target, service_id=service, request_id=request_id, mode="link"
+            to_client_id=UNSET if target is None else target,
+            service_id=service,
+            request_id=request_id,
+            mode="link",
         )
         answer = await self._ask(request_id, request)
         assert isinstance(answer, messages.CreateSession)

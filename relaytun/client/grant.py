@@ -45,7 +45,7 @@ def session_of(granted: CreateSession, connect: ConnectConfig, known: KnownPeers
 
 def _judge(granted: CreateSession, connect: ConnectConfig, known: KnownPeers) -> None:
     name, service = granted.peer_client_id, granted.service.id
-    if (name, service) != (connect.target, connect.service):
+    if service != connect.service or connect.target not in (None, name):
         raise PeerRefused("the server granted another service than the one asked for")
     if granted.service.protocol == "udp" and granted.mode != "link":
         raise PeerRefused("a udp service has to be offered over a link")

@@ -82,7 +82,7 @@ class LocalPort(Service):
                 "{host}:{port} leads to {target}/{service}",
                 host=connect.local_host,
                 port=self.number,
-                target=connect.target,
+                target=connect.provider,
                 service=connect.service,
             )
         if self._wait:
@@ -137,7 +137,7 @@ class LocalPort(Service):
         connect = self._connect
         self._log.info(
             "waiting for {target}/{service}: {why}",
-            target=connect.target,
+            target=connect.provider,
             service=connect.service,
             why=why,
         )

@@ -37,6 +37,8 @@ from .signalling import Control
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
+#: Seconds that streams wait for a client that is away, while another one could have new streams.
+FAITHFUL = 15.0
 #: Answers that waiting may help against.
 ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
@@ -73,6 +75,7 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
+        self._away_since: float | None = None
         self._programs = 0  # That wait for a session.
         for connection in connections:
             connection.hurries.append(self._hurries)
@@ -171,10 +174,33 @@ class Visitor:
             self.over(session)
 
     async def _ask(self) -> ClientSession:
+        faithful = self._faithful_to()
+        if faithful is not None:
+            try:
+                return await self._ask_for(faithful)
+            except UserError as error:
+                if not _is_absence(error) or self._is_faithful():
+                    raise
+        return await self._ask_for(self.target)
+
+    def _faithful_to(self) -> str | None:
+        """The one who has the streams of the link, where any client would do."""
+        if self.target is None and self.link is not None and self.link.link.streams:
+            return self.link.session.peer
+        return None
+
+    def _is_faithful(self) -> bool:
+        """Whether it is too early to give up the streams of a client that is away."""
+        now = self.machinery.reactor.seconds()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since < FAITHFUL
+
+    async def _ask_for(self, target: str | None) -> ClientSession:
         refused: UserError | None = None
         for server in await self._connected():
             try:
-                granted = await server.connection.request_session(self.target, self.service)
+                granted = await server.connection.request_session(target, self.service)
                 return self._granted(server, granted)
             except UserError as error:
                 # Another server may know better; if none does, what is worth saying most is said.
@@ -208,6 +234,7 @@ class Visitor:
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
+        self._away_since = None
         return session
 
     def _asked(self, result: ClientSession | Failure) -> None:
@@ -289,7 +316,7 @@ class Visitor:
             self._complained = why
             self._log.warn(
                 "no stream to {target}/{service}: {why}",
-                target=self.target,
+                target=self.connect.provider,
                 service=self.service,
                 why=why,
             )

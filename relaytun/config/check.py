@@ -19,7 +19,8 @@ def check_file(path: str) -> str:
     role = source.role
     if role is None:
         source.finish()
-        raise ConfigError([f"{source.file}: has no section: start with [server] or [client]"])
+        has = "only [hooks]" if source.sections else "no section"
+        raise ConfigError([f"{source.file}: has {has}: start with [server] or [client]"])
     if role == "server":
         build_server(source, {})
     else:

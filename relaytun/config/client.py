@@ -9,67 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from relaytun.config import values
+from relaytun.config.domains import url_path
+from relaytun.config.hooks import http_url, read_hooks
 from relaytun.config.invite import ServerAddress
-from relaytun.config.section import NAME_KEYS, Section
+from relaytun.config.keys import CLIENT_KINDS, NAME_KEYS
+from relaytun.config.section import Section
 from relaytun.config.servers import PARTS, WAYS, read_servers
+from relaytun.config.services import LINK_OR_NOT, ServiceConfig, read_service
 from relaytun.config.source import Source, texts
 
 _OPTIONS = {"invite": "invite", "client_id": "client_id", "state_dir": "state_dir"}
 _STATE_DIR = "relaytun"
-_transport = values.one_of("transport", "auto", "tcp", later="ws")
-_protocol = values.one_of("protocol", "tcp", "udp", "http", "ws")
-_service_mode = values.one_of("mode", "link", "raw")
+_transport = values.one_of("transport", "auto", "tcp", "ws")
+_log_format = values.one_of("log_format", "text", "json")
 _connect_mode = values.one_of("mode", "auto", "link", "raw")
-_compression = values.one_of("compression", "zstd", "off")
-_LINK_OR_NOT = "write mode = link, or remove"
-
-DEFAULT_MODE = "link"
-"""The mode of a service that names none, unless it is udp, which is always C{link}."""
-
-
-class AllowedVisitor(msgspec.Struct, frozen=True):
-    """
-    A client that may visit.
-
-    @ivar fingerprint: of the identity that it has to have; L{None}: the one that is remembered.
-    """
-
-    id: str
-    fingerprint: str | None = None
-
-
-class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Something that the client offers.
-
-    @ivar protocol: C{tcp}, C{udp}, C{http} or C{ws}.
-    @ivar allow: who may visit, each once; empty: all that the server lets in.
-    @ivar mode: C{raw} or C{link}; C{link} for udp.
-    @ivar compression: C{zstd}, or L{None}; only with C{link}, and not for udp.
-    """
-
-    id: str
-    protocol: str
-    local_host: str = "localhost"
-    local_port: int
-    description: str = ""
-    allow: tuple[AllowedVisitor, ...] = ()
-    mode: str = DEFAULT_MODE
-    compression: str | None = None
-
-    def admit(self, client_id: str) -> AllowedVisitor | None:
-        """
-        Tell what is said of a visitor.
-
-        @return: L{None} if it may not come.
-        """
-        if not self.allow:
-            return AllowedVisitor(client_id)
-        return next((visitor for visitor in self.allow if visitor.id == client_id), None)
 
 
 class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +35,7 @@ class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
     Something that the client visits, and where it is found on this machine.
 
     @ivar name: empty for one that comes from the command line.
-    @ivar target: the client that offers it.
+    @ivar target: the client that offers it; L{None}: any that is online.
     @ivar local_port: 0 is one that the kernel picks.
     @ivar peer_fingerprint: of the identity that the target has to have; L{None}: the one
         that is remembered.
@@ -87,12 +45,17 @@ class ConnectConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    target: str
+    target: str | None = None
     service: str
     local_host: str = "127.0.0.1"
     local_port: int
     peer_fingerprint: str | None = None
     mode: str = "auto"
+
+    @property
+    def provider(self) -> str:
+        """Who offers it, for people."""
+        return self.target or "any client"
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +65,13 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     @ivar servers: at least one; the client signs in at each.
     @ivar client_id: L{None}: the server assigns one.
     @ivar resume_timeout: how long a stream may be without any channel.
-    @ivar transport: C{auto} or C{tcp}.
+    @ivar drain_timeout: how long streams have to end when the client is told to stop.
+    @ivar transport: C{auto}, C{tcp} or C{ws}.
+    @ivar ws_path: where the server's WebSocket is found.
+    @ivar proxy: the URL of an HTTP proxy, C{http://[user:password@]host:port}; L{None}: what the
+        environment says.
+    @ivar log_format: C{text} or C{json}.
+    @ivar hooks: the URLs that are told, by event.
     """
 
     servers: tuple[ServerAddress, ...]
@@ -112,9 +81,20 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_interval: float = 1.0
     heartbeat_interval: float = 15.0
     resume_timeout: float = 120.0
+    drain_timeout: float = 30.0
     transport: str = "auto"
+    ws_path: str = values.WS_PATH
+    proxy: str | None = None
+    log_format: str = "text"
+    hooks: dict[str, str] = msgspec.field(default_factory=dict)
     services: tuple[ServiceConfig, ...] = ()
     connects: tuple[ConnectConfig, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show who it is and what it does, and never a token or a password."""
+        services = ",".join(service.id for service in self.services)
+        connects = ",".join(connect.name for connect in self.connects)
+        return f"<ClientConfig {self.client_id} servers={self.servers} {services=} {connects=}>"
 
     @property
     def server(self) -> ServerAddress:
@@ -151,7 +131,7 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     section = source.one("client", options)
     for each in source.sections:
         each.check()
-    services = [_service(each) for each in source.all("service")]
+    services = [read_service(each) for each in source.all("service")]
     connects = [_connect(each) for each in source.all("connect")]
     _refuse_twins(source)
     _refuse_shared_ports(source, connects)
@@ -163,7 +143,12 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
         reconnect_interval=section.get("reconnect_interval", values.positive_duration, 1.0),
         heartbeat_interval=section.get("heartbeat_interval", values.positive_duration, 15.0),
         resume_timeout=section.get("resume_timeout", values.positive_duration, 120.0),
+        drain_timeout=section.get("drain_timeout", values.duration, 30.0),
         transport=section.get("transport", _transport, "auto"),
+        ws_path=section.get("ws_path", url_path, values.WS_PATH),
+        proxy=section.get("proxy", _proxy, None),
+        log_format=section.get("log_format", _log_format, "text"),
+        hooks=read_hooks(source, "client"),
         services=tuple(services),
         connects=tuple(connects),
     )
@@ -171,59 +156,14 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
     return config
 
 
-def _service(section: Section) -> ServiceConfig:
-    protocol = section.need("protocol", _protocol, "", "write tcp, udp, http or ws")
-    mode = _mode(section, protocol)
-    return ServiceConfig(
-        id=section.need("id", values.identifier, "", "give the service an id"),
-        protocol=protocol,
-        local_host=section.get("local_host", values.host, "localhost"),
-        local_port=section.need("local_port", values.port, 0, "write the port of the service"),
-        description=section.get("description", values.description, ""),
-        allow=_allow(section, mode),
-        mode=mode,
-        compression=_compressed(section, protocol, mode),
-    )
-
-
-def _mode(section: Section, protocol: str) -> str:
-    udp = protocol == "udp"
-    mode = section.get("mode", _service_mode, "link" if udp else DEFAULT_MODE)
-    if udp and mode == "raw":
-        section.note("mode", f"udp travels over links only: {_LINK_OR_NOT} this key")
-    return mode
-
-
-def _compressed(section: Section, protocol: str, mode: str) -> str | None:
-    if section.get("compression", _compression, "off") == "off":
-        return None
-    if protocol == "udp":
-        section.note("compression", "datagrams are not compressed: remove this key")
-    elif mode == "raw":
-        section.note("compression", f"only links are compressed: {_LINK_OR_NOT} this key")
-    return "zstd"
-
-
-def _allow(section: Section, mode: str) -> tuple[AllowedVisitor, ...]:
-    """Read who may visit; a list that is there but empty is more likely a slip than everyone."""
-    if "allow" in section.entries and not section.given("allow"):
-        section.note("allow", values.NOBODY)
-    nobody: dict[str, str | None] = {}
-    named = section.get_lines("allow", values.pinned_identifiers, nobody)
-    if mode == "raw" and any(named.values()):
-        section.note("allow", f"a fingerprint is proven over a link only: {_LINK_OR_NOT} it")
-    return tuple(AllowedVisitor(client_id, pin) for client_id, pin in named.items())
-
-
 def _connect(section: Section) -> ConnectConfig:
-    later = values.not_yet("leaving it out", "write the id of the client that offers the service")
     pin = section.get("peer_fingerprint", values.fingerprint, None)
     mode = section.get("mode", _connect_mode, "auto")
     if pin is not None and mode == "raw":
-        section.note("peer_fingerprint", f"is proven over a link only: {_LINK_OR_NOT} one of them")
+        section.note("peer_fingerprint", f"is proven over a link only: {LINK_OR_NOT} one of them")
     return ConnectConfig(
         name=section.need("name", values.identifier, "", "give the connect a name"),
-        target=section.need("target", values.identifier, "", later),
+        target=section.get("target", values.identifier, None),
         service=section.need("service", values.identifier, "", "write the id of the service"),
         local_host=section.get("local_host", values.host, "127.0.0.1"),
         local_port=section.need(
@@ -234,9 +174,22 @@ def _connect(section: Section) -> ConnectConfig:
     )
 
 
+def _proxy(text: str) -> str:
+    """Check the URL of an HTTP proxy."""
+    problem = "not a proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
+    try:
+        parts = urlsplit(http_url(text))
+    except ValueError:
+        raise ValueError(problem) from None
+    if parts.scheme != "http" or parts.port is None or parts.path.strip("/") or parts.query:
+        raise ValueError(problem)
+    return text
+
+
 def _refuse_twins(source: Source) -> None:
     """Note services of one id and connects of one name."""
-    for kind, key in NAME_KEYS.items():
+    for kind in sorted(CLIENT_KINDS & NAME_KEYS.keys()):
+        key = NAME_KEYS[kind]
         seen: set[str] = set()
         for section in source.all(kind):
             name = section.text(key)

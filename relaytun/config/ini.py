@@ -12,7 +12,8 @@ from __future__ import annotations
 import configparser
 from functools import partial
 
-from relaytun.config.section import KEYS, NAME_KEYS, Section, one_line, shown, unknown
+from relaytun.config.keys import KEYS, NAME_KEYS
+from relaytun.config.section import Section, one_line, shown, unknown
 from relaytun.errors import ConfigError
 
 _HEADERS = {

@@ -5,10 +5,10 @@ Finds what is wrong with the form: syntax, types, duplicates, unknown keys. What
 the values mean is not judged here.
 
 The keys are those of the INI file in camelCase, C{server} as C{serverUrl}; the
-sections are the lists C{services} and C{connect}; C{servers} and C{allow} are
-lists of texts. The bare numbers of C{reconnectInterval}, C{heartbeatInterval}
-and C{resumeTimeout} are B{milliseconds}, as is the custom of JSON; texts carry
-a unit.
+sections are the lists C{services} and C{connect} and the object C{hooks}; lists, such
+as C{servers}, C{allow} and C{customDomains}, are lists of texts, and headers are
+objects. The bare numbers of C{reconnectInterval} and of all other times are
+B{milliseconds}, as is the custom of JSON; texts carry a unit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from relaytun.config.section import KEYS, LATER, NAME_KEYS, Section, shown, unknown
+from relaytun.config.keys import CLIENT_HOOKS, KEYS, NAME_KEYS
+from relaytun.config.section import Section, shown, unknown
 from relaytun.errors import ConfigError
 
 _LISTS = {"services": "service", "connect": "connect"}
@@ -33,7 +34,7 @@ def read_json(file: str, text: str, problems: list[str]) -> list[Section]:
 
     @param file: the file's name for the messages.
     @param problems: where lines about what is wrong are added.
-    @return: the client's section, then one for each service and connect.
+    @return: the client's section, then one for each service and connect, and the hooks.
     @raise ConfigError: it is not JSON at all; with the lines noted so far.
     """
     try:
@@ -41,7 +42,9 @@ def read_json(file: str, text: str, problems: list[str]) -> list[Section]:
     except ValueError as error:
         raise ConfigError([*problems, f"{file}: {error}"]) from None
     lists = {name: document.pop(name, None) for name in _LISTS}
-    sections = [_section("client", f"{file}: ", document, problems, also_known=tuple(_LISTS))]
+    hooks = document.pop("hooks", None)
+    also_known = (*_LISTS, "hooks")
+    sections = [_section("client", f"{file}: ", document, problems, also_known)]
     for name, items in lists.items():
         if items is not None and not isinstance(items, list):
             problems.append(f"{file}: {name}: must be a list of objects")
@@ -52,6 +55,10 @@ def read_json(file: str, text: str, problems: list[str]) -> list[Section]:
                 sections.append(_section(_LISTS[name], f"{place}.", item, problems))
             else:
                 problems.append(f"{place}: must be an object")
+    if isinstance(hooks, dict):
+        sections.append(_section("hooks", f"{file}: hooks.", hooks, problems))
+    elif hooks is not None:
+        problems.append(f"{file}: hooks: must be an object")
     return sections
 
 
@@ -97,6 +104,7 @@ def _section(
     """Put each value of an object into a section, as a text."""
     section = Section(kind, lambda key: prefix + _camel(kind, key), problems)
     names = (NAME_KEYS[kind], *KEYS[kind]) if kind in NAME_KEYS else KEYS[kind]
+    names = CLIENT_HOOKS if kind == "hooks" else names
     keys = {_camel(kind, name): name for name in names}
     for written, value in item.items():
         key = keys.get(written)
@@ -144,6 +152,12 @@ def _interval(value: object) -> str:
     return value
 
 
+def _size(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError('must be a number of bytes, or a text with a unit such as "5MB"')
+    return value
+
+
 def _list_of(what: str) -> Callable[[object], str]:
     def lines(value: object) -> str:
         if not isinstance(value, list) or any(
@@ -155,17 +169,33 @@ def _list_of(what: str) -> Callable[[object], str]:
     return lines
 
 
-def _presence(value: object) -> str:
-    return "given" if value else ""
+def _headers(value: object) -> str:
+    if not isinstance(value, dict) or any(
+        isinstance(text, _Number) or not isinstance(text, str) or "\n" in name + text
+        for name, text in value.items()
+    ):
+        raise TypeError('must be an object of texts of one line, such as {"X-Name": "value"}')
+    return "\n".join(f"{name}: {text}" for name, text in value.items())
 
 
 _CONVERTERS: dict[str, Callable[[object], str]] = {
     "local_port": _text_or_number,
+    "remote_port": _text_or_number,
     "auto_reconnect": _switch,
     "reconnect_interval": _interval,
     "heartbeat_interval": _interval,
     "resume_timeout": _interval,
+    "drain_timeout": _interval,
+    "health_check_interval": _interval,
+    "health_check_timeout": _interval,
+    "health_check_failures": _text_or_number,
+    "bandwidth": _size,
+    "bandwidth_up": _size,
+    "bandwidth_down": _size,
     "servers": _list_of("server"),
     "allow": _list_of("client"),
-    **dict.fromkeys(LATER, _presence),
+    "custom_domains": _list_of("name"),
+    "locations": _list_of("path"),
+    "request_headers": _headers,
+    "response_headers": _headers,
 }

@@ -3,7 +3,7 @@ What INI files, JSON files and command lines are turned into before their values
 
 A L{Section} holds texts by key, each with the place it came from, so that one
 set of rules serves all three and every problem is noted with its place. The
-rules themselves are in C{server} and C{client}.
+rules themselves are in C{server} and C{client}, the names of the keys in C{keys}.
 """
 
 from __future__ import annotations
@@ -19,66 +19,6 @@ from relaytun.config import values
 from relaytun.config.files import read_text
 
 T = TypeVar("T")
-
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "server": (
-        "host",
-        "control_port",
-        "relay_port",
-        "public_host",
-        "state_dir",
-        "token",
-        "token_file",
-        "session_timeout",
-        "heartbeat_interval",
-        "heartbeat_timeout",
-        "max_clients",
-        "max_sessions",
-        "max_bytes_per_session",
-        "plaintext",
-        "certificate",
-        "key",
-    ),
-    "public": ("allow_ports",),
-    "http": ("vhost_http_port", "vhost_https_port", "subdomain_host"),
-    "client": (
-        "invite",
-        "invite_file",
-        "server",
-        "servers",
-        "token",
-        "token_file",
-        "fingerprint",
-        "client_id",
-        "state_dir",
-        "auto_reconnect",
-        "reconnect_interval",
-        "heartbeat_interval",
-        "resume_timeout",
-        "transport",
-    ),
-    "service": (
-        "protocol",
-        "local_host",
-        "local_port",
-        "description",
-        "allow",
-        "mode",
-        "compression",
-        "remote_port",
-        "custom_domains",
-        "subdomain",
-    ),
-    "connect": ("target", "service", "local_host", "local_port", "peer_fingerprint", "mode"),
-}
-"""The keys of each kind of section, in the spelling of an INI file."""
-
-LATER = frozenset({*KEYS["public"], *KEYS["http"], "remote_port", "custom_domains", "subdomain"})
-"""The keys of the design that this version cannot honour; they may be there, but empty."""
-
-SERVER_KINDS = frozenset({"server", "public", "http"})
-NAME_KEYS = {"service": "id", "connect": "name"}
-"""The kinds of section of which there are many, and what tells two of them apart."""
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 
@@ -104,7 +44,7 @@ class Section:
     Whoever notes a problem gets a stand-in value and reads on; what was read is
     thrown away in the end.
 
-    @ivar kind: a key of L{KEYS}.
+    @ivar kind: a key of L{relaytun.config.keys.KEYS}.
     @ivar place_of: where a key is, or would be, written.
     @ivar problems: the lines noted so far, shared by all sections of a file.
     """
@@ -146,6 +86,10 @@ class Section:
         """Tell whether a key has a value; an empty one is none."""
         return key in self.entries and self.entries[key].text != ""
 
+    def empty(self, key: str) -> bool:
+        """Tell whether a key is there, but has nothing in it."""
+        return key in self.entries and self.entries[key].text == ""
+
     def text(self, key: str) -> str | None:
         """Get a text, L{None} if it is absent, empty or cannot be had."""
         entry = self.entries.get(key)
@@ -179,12 +123,10 @@ class Section:
         return self.get(key, parse, stand_in)
 
     def check(self) -> None:
-        """Note each key whose text cannot be had, or that this version cannot honour."""
+        """Note each key whose text cannot be had."""
         for key, entry in self.entries.items():
             if entry.problem:
                 self.note(key, entry.problem)
-            elif key in LATER and entry.text:
-                self.note(key, values.not_yet("this key", "remove it"))
 
     def state_dir(self, default: str) -> Path:
         """
@@ -205,23 +147,33 @@ class Section:
 
         @param remedy: what to do about an empty one.
         """
-        given = [key for key in ("token", "token_file") if key in self.entries]
+        return self.secret("token", values.token, remedy)
+
+    def secret(self, key: str, parse: Callable[[str], str], remedy: str) -> str | None:
+        """
+        Read a secret from its key, or from the file that the key with C{_file} names.
+
+        @param remedy: what to do about an empty one.
+        """
+        given = [each for each in (key, f"{key}_file") if each in self.entries]
         if len(given) == 2:
-            self.note("token_file", "token is given as well: remove one of the two")
+            self.note(f"{key}_file", f"{key} is given as well: remove one of the two")
         elif given:
-            return self._secret(given[0], remedy)
+            return self._secret(key, given[0], parse, remedy)
         return None
 
-    def _secret(self, key: str, remedy: str) -> str | None:
-        def parse(text: str) -> str:
-            secret = read_text(values.path(text)).strip() if key == "token_file" else text
+    def _secret(
+        self, key: str, written: str, parse: Callable[[str], str], remedy: str
+    ) -> str | None:
+        def read(text: str) -> str:
+            secret = text if written == key else read_text(values.path(text)).strip()
             if not secret:
-                raise ValueError(f"token is empty: {remedy}")
-            return values.token(secret)
+                raise ValueError(f"{key} is empty: {remedy}")
+            return parse(secret)
 
-        if not self.given(key):
-            self.note(key, f"token is empty: {remedy}")
-        return self.get(key, parse, None)
+        if self.empty(written):
+            self.note(written, f"{key} is empty: {remedy}")
+        return self.get(written, read, None)
 
 
 def expand(text: str) -> str:

@@ -7,8 +7,6 @@ URL look like is in C{invite}.
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from relaytun.config import values
@@ -50,7 +48,7 @@ def _invite_file(text: str) -> ServerAddress:
 
 def _list(text: str) -> tuple[ServerAddress, ...]:
     """Read invites and URLs that are separated by commas or line ends."""
-    words = [word for word in (each.strip() for each in re.split(r"[,\n]", text)) if word]
+    words = values.words(text)
     if not words:
         raise ValueError("empty: name at least one server, by invite or as wss://HOST:PORT")
     found: dict[tuple[str, int], ServerAddress] = {}

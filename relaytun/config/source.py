@@ -14,7 +14,8 @@ from pathlib import Path
 from relaytun.config.files import read_text
 from relaytun.config.ini import read_ini
 from relaytun.config.json_file import read_json
-from relaytun.config.section import SERVER_KINDS, Section, one_line
+from relaytun.config.keys import CLIENT_KINDS, SERVER_KINDS
+from relaytun.config.section import Section, one_line
 from relaytun.errors import ConfigError
 
 
@@ -48,7 +49,7 @@ class Source:
         kinds = {section.kind for section in self.sections}
         if kinds & SERVER_KINDS:
             return "server"
-        return "client" if kinds else None
+        return "client" if kinds & CLIENT_KINDS else None
 
     def expect(self, role: str) -> None:
         """

@@ -20,6 +20,9 @@ from pathlib import Path
 ENDPOINT_TYPES = frozenset({"tcp", "tcp6", "unix", "systemd"})
 """The Twisted stream server endpoints that a control or relay port can be."""
 
+WS_PATH = "/relaytun"
+"""Where the server's WebSocket is found, unless somebody wants another path."""
+
 NOBODY = "empty: name at least one client, or remove the key to let everyone in"
 
 _SWITCHES = {
@@ -108,6 +111,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def count_or_zero(text: str) -> int:
+    """Read a whole number from 0 to 999999999."""
+    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+        raise ValueError("not a count: write a whole number from 0 (no limit) to 999999999")
+    return int(text)
+
+
 def port_or_zero(text: str) -> int:
     """Read a port number, or 0 for one that the kernel picks."""
     if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
@@ -139,7 +149,7 @@ def listening(text: str) -> str:
             ) from None
     if kind in ("ssl", "tls"):
         raise ValueError(
-            "the control port speaks TLS by itself: write tcp: here, "
+            "relaytun speaks TLS by itself: write tcp: here, "
             "and give a certificate with the keys certificate and key"
         )
     if kind not in ENDPOINT_TYPES:
@@ -167,22 +177,26 @@ def pinned_identifiers(text: str) -> dict[str, str | None]:
     @return: at least one id, each with its fingerprint or L{None}.
     """
     found: dict[str, str | None] = {}
-    for word in (each.strip() for each in re.split(r"[,\n]", text)):
-        if word:
-            name, at, pin = word.partition("@")
-            pinned = fingerprint(pin) if at else None
-            if found.setdefault(identifier(name), pinned) != pinned:
-                raise ValueError("one client is there twice, not the same way: remove one")
+    for word in words(text):
+        name, at, pin = word.partition("@")
+        pinned = fingerprint(pin) if at else None
+        if found.setdefault(identifier(name), pinned) != pinned:
+            raise ValueError("one client is there twice, not the same way: remove one")
     if not found:
         raise ValueError(NOBODY)
     return found
+
+
+def words(text: str) -> list[str]:
+    """Split a list at its commas and line ends."""
+    return [word for word in (each.strip() for each in re.split(r"[,\n]", text)) if word]
 
 
 def host(text: str) -> str:
     """Check a host name or address; an IPv6 address comes without brackets."""
     if not text:
         raise ValueError("the host is empty: write a name or an address")
-    if len(text) > _LARGEST_HOST or _unprintable(text) or re.search(r"[\s/\\?#@=]", text):
+    if len(text) > _LARGEST_HOST or unprintable(text) or re.search(r"[\s/\\?#@=]", text):
         raise ValueError("not a host: write a name or an address and nothing else")
     if "[" in text or "]" in text:
         raise ValueError("not a host: write an IPv6 address without brackets here")
@@ -237,7 +251,7 @@ def fingerprint(text: str) -> str:
 
 def description(text: str) -> str:
     """Check what people are told about a service."""
-    if len(text) > 256 or _unprintable(text):
+    if len(text) > 256 or unprintable(text):
         raise ValueError("not a description: at most 256 characters, none of them a control")
     return text
 
@@ -252,27 +266,19 @@ def path(text: str) -> Path:
         raise ValueError("there is no such home folder: write the whole path") from None
 
 
-def one_of(key: str, *choices: str, later: str | None = None) -> Callable[[str], str]:
+def one_of(key: str, *choices: str) -> Callable[[str], str]:
     """
     Make a parser of one of a few words.
 
     @param key: the key that it is for.
-    @param later: a word of the design that this version cannot do.
     """
 
     def parse(text: str) -> str:
-        if text in choices:
-            return text
-        if text == later:
-            raise ValueError(not_yet(later, f"use {key} = {_either(*choices)}"))
-        raise ValueError(f"not a choice: use {key} = {_either(*choices)}")
+        if text not in choices:
+            raise ValueError(f"not a choice: use {key} = {_either(*choices)}")
+        return text
 
     return parse
-
-
-def not_yet(what: str, remedy: str) -> str:
-    """Say that something is planned but not there."""
-    return f"{what} is not yet available in this version; {remedy}"
 
 
 def _either(*words: str) -> str:
@@ -280,6 +286,6 @@ def _either(*words: str) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _unprintable(text: str) -> bool:
+def unprintable(text: str) -> bool:
     """Tell whether there is a control character, or half a character that UTF-8 cannot carry."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)

@@ -88,7 +88,7 @@ class VisitorDatagrams(Service):
             "udp {host}:{port} leads to {target}/{service}",
             host=self._connect.local_host,
             port=self.number,
-            target=self._connect.target,
+            target=self._connect.provider,
             service=self._connect.service,
         )
 

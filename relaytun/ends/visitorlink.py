@@ -98,7 +98,7 @@ class VisitorLink:
         self._came = [0.0, 0.0]
         self._why = ""
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
-        self._process = session.peer_process
+        self._provider = session.peer, session.peer_process
         self.session = session
         self.link = Link(
             machinery.reactor,
@@ -233,7 +233,7 @@ class VisitorLink:
         session = await self._source.session()
         if session.mode != "link":
             raise PeerRefused(f"{session.peer} offers {session.service} unencrypted now")
-        if session.peer_process != self._process:
+        if (session.peer, session.peer_process) != self._provider:
             # A link that the provider may have to make anew must not begin twice.
             self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
             raise CancelledError

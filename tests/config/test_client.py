@@ -13,7 +13,7 @@ from relaytun.config import (
     load_client,
     parse_invite,
 )
-from relaytun.config.client import DEFAULT_MODE
+from relaytun.config.services import DEFAULT_MODE
 from tests.config.support import INVITE, PRINT, ConfigCase
 
 SAMPLE = f"""\
@@ -149,21 +149,39 @@ class ClientTests(ConfigCase):
             "reconnect_interval = 0": "reconnect_interval: must be more than 0",
             "heartbeat_interval = x": "heartbeat_interval: not a time",
             "resume_timeout = 0": "resume_timeout: must be more than 0",
-            "transport = udp": "transport: not a choice: use transport = auto or tcp",
+            "transport = udp": "transport: not a choice: use transport = auto, tcp or ws",
         }.items():
             self.assertIn(saying, self.one_problem(f"{HEAD}{body}\n"))
 
-    def test_later(self) -> None:
-        """What this version cannot do is refused with what to do instead."""
-        later = "is not yet available in this version;"
-        for text, saying in {
-            HEAD + "transport = ws\n": f"[client] transport: ws {later} use transport = auto or",
-            service(remote_port="6000"): f"remote_port: this key {later} remove it",
-            service(custom_domains="a.example"): f"custom_domains: this key {later}",
-            service(subdomain="a"): f"subdomain: this key {later}",
-            HEAD + connect(target=""): f"[connect:db] target: missing: leaving it out {later}",
-        }.items():
-            self.assertIn(saying, self.one_problem(text))
+    def test_ways_out(self) -> None:
+        """How the client gets to its server may be told, and a proxy's password is not shown."""
+        body = "transport = ws\nws_path = /t\nproxy = http://u:pass@p:3128\n"
+        config = self.client(HEAD + body + "drain_timeout = 1500ms\nlog_format = json\n")
+        self.assertEqual((config.transport, config.ws_path), ("ws", "/t"))
+        self.assertEqual((config.proxy, config.log_format), ("http://u:pass@p:3128", "json"))
+        self.assertEqual(config.drain_timeout, 1.5)
+        self.assertNotIn("pass", repr(config))
+        again = self.client(
+            f'{{"invite": "{INVITE}", "transport": "ws", "wsPath": "/t", "drainTimeout": 1500,'
+            '"proxy": "http://u:pass@p:3128", "logFormat": "json"}'
+        )
+        self.assertEqual(again, config)
+        for text in (
+            "p:3128",
+            "https://p:1",
+            "http://p",
+            "http://p:1/x",
+            "socks5://p:1",
+            "http://",
+        ):
+            line = self.one_problem(f"{HEAD}proxy = {text}\n")
+            self.assertIn("[client] proxy: not a proxy: write http://HOST:PORT", line)
+
+    def test_any_target(self) -> None:
+        """Without a target, any client that offers the service will do."""
+        (any_client, named) = self.client(HEAD + connect("a", target="") + connect("b")).connects
+        self.assertEqual((any_client.target, any_client.provider), (None, "any client"))
+        self.assertEqual((named.target, named.provider), ("a", "a"))
 
     def test_bad_service(self) -> None:
         """Each value of a service has its rule."""

@@ -123,18 +123,6 @@ class JsonTests(ConfigCase):
             (note,) = self.noted(f"{{{body}}}")
             self.assertIn(saying, note)
 
-    def test_later(self) -> None:
-        """What comes later is told as such, whatever its type, unless it is empty."""
-        body = '"services": [{"remotePort": 1, "customDomains": []}]'
-        notes = self.noted(f"{{{body}}}")
-        self.assertEqual(
-            notes,
-            [
-                "a.json: services[0].remotePort: "
-                "this key is not yet available in this version; remove it",
-            ],
-        )
-
     def test_environment(self) -> None:
         """Texts may come from the environment as in an INI file."""
         self.environment({"T": "x"})

@@ -6,7 +6,7 @@ import contextlib
 
 from hypothesis import given, strategies as st
 
-from relaytun.config.section import KEYS, LATER, Section, expand, one_line, shown, unknown
+from relaytun.config.section import Section, expand, one_line, shown, unknown
 from relaytun.config.values import count
 from tests.config.support import ConfigCase
 
@@ -51,10 +51,6 @@ class SectionTests(ConfigCase):
         self.section.check()
         self.assertEqual(self.section.text("token"), "${X}")
         self.assertEqual(self.notes, [])
-
-    def test_later_keys_are_known(self) -> None:
-        """What comes later is a key of some section, so that it is not called unknown."""
-        self.assertLessEqual(LATER, {key for keys in KEYS.values() for key in keys})
 
 
 class ExpandTests(ConfigCase):

@@ -27,7 +27,8 @@ PARSERS: list[Callable[[str], object]] = [
     values.description,
     values.path,
     values.one_of("mode", "raw", "link"),
-    values.one_of("transport", "tcp", later="ws"),
+    values.count_or_zero,
+    values.words,
     lambda text: values.host_and_port(text, default=None),
 ]
 
@@ -206,8 +207,7 @@ class ValuesTests(SynchronousTestCase):
 
     def test_one_of(self) -> None:
         """A choice tells the choices, and which one comes later, if any does."""
-        parse = values.one_of("protocol", "tcp", "http", "ws", later="udp")
+        parse = values.one_of("protocol", "tcp", "http", "ws")
         self.reads(parse, {"tcp": "tcp", "ws": "ws"})
         self.refuses(parse, "TCP", "", saying="use protocol = tcp, http or ws")
-        self.refuses(parse, "udp", saying="udp is not yet available in this version; use protocol")
         self.refuses(values.one_of("mode", "raw", "link"), "udp", saying="use mode = raw or link")

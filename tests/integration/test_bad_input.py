@@ -130,7 +130,7 @@ class BadInput(ProcessTestCase):
                     ["--control=ssl:1", "--relay=65536", "--host=a b", "--token=a b"],
                     [
                         "--host: not a host",
-                        "--control: the control port speaks TLS by itself",
+                        "--control: relaytun speaks TLS by itself",
                         "--relay: not a port",
                         "--token: not a token",
                     ],
@@ -172,8 +172,14 @@ class BadInput(ProcessTestCase):
                     says=["certificate: cannot read", "key: cannot read"],
                 ),
                 Mistake(
-                    text="[public]\nallow_ports = 6000-6999\n[http]\nvhost_http_port = 80\n",
-                    says=["not yet available", "not yet available"],
+                    text="[public]\nallow_ports = 7000-6000\n[http]\nvhost_http_port = 9001\n"
+                    "[user:a]\ntoken =\n[hooks]\nconnected = http://localhost\n",
+                    says=[
+                        "[public] allow_ports: a range goes from",
+                        "[http] vhost_http_port: is the relay_port already",
+                        "[user:a] token: token is empty",
+                        "[hooks] connected: is for the file of a client",
+                    ],
                 ),
             ],
         )
@@ -263,7 +269,7 @@ class BadInput(ProcessTestCase):
                     says=["allow: a fingerprint is", "compression: only links"],
                 ),
                 Mistake(
-                    text=good + service + "allow =\nremote_port = 6000\nsubdomain = a\n",
+                    text=good + service + "allow =\nremote_port = 70000\nsubdomain = a.b\n",
                     says=["remote_port: ", "subdomain: ", "allow: empty"],
                 ),
                 Mistake(
