@@ -63,7 +63,7 @@ def service_part(table: Table, user: str, notes: Notes) -> Part | None:
     part.put("local_port", str(port))
     _exposure(part, kind, table, notes)
     _transport(part, kind, table, notes)
-    _health(part, table)
+    _health(part, _PROTOCOLS[kind], table, notes)
     table.finish(notes, _KNOWN, reasons.PROXY, f"a proxy of type {kind}")
     return part
 
@@ -76,6 +76,8 @@ def _exposure(part: Part, kind: str, table: Table, notes: Notes) -> None:
         return
     else:
         _host_names(part, kind, table, notes)
+    if kind == "udp":
+        return
     part.put("group", table.text("loadBalancer.group"))
     part.put("group_key", table.text("loadBalancer.groupKey"))
 
@@ -149,15 +151,24 @@ def _transport(part: Part, kind: str, table: Table, notes: Notes) -> None:
             table.spelled(key),
             "frp counts up and down together against one limit, here each way has this much",
         )
-    version = table.text("transport.proxyProtocolVersion")
+    key = "transport.proxyProtocolVersion"
+    version = table.text(key)
     if version not in ("", "v1", "v2"):
-        raise table.broken("transport.proxyProtocolVersion", "frp has v1 and v2")
-    part.put("proxy_protocol", version)
+        raise table.broken(key, "frp has v1 and v2")
+    if version and (kind == "udp" or kind in _SECRET):
+        why = "left out: the service is told of visitors from public TCP ports and host names only"
+        notes.add(table.place, table.spelled(key), why)
+    else:
+        part.put("proxy_protocol", version)
 
 
-def _health(part: Part, table: Table) -> None:
+def _health(part: Part, protocol: str, table: Table, notes: Notes) -> None:
     kind = table.text("healthCheck.type")
     if not kind:
+        return
+    if protocol == "udp":
+        key = table.spelled("healthCheck.type")
+        notes.add(table.place, key, "left out: nothing answers to a datagram for sure")
         return
     if kind not in ("tcp", "http"):
         raise table.broken("healthCheck.type", "frp has tcp and http")

@@ -102,6 +102,16 @@ class ProxyTests(FrpCase):
         self.assertNotIn("compression", section)
         self.assertEqual(len(found.noted("datagrams are not compressed")), 1)
 
+    def test_udp(self) -> None:
+        """udp has no group, no PROXY protocol and no health check; each is said."""
+        section, found = self.service(
+            'type = "udp"\nloadBalancer.group = "g"\ntransport.proxyProtocolVersion = "v2"\n'
+            'healthCheck.type = "tcp"\nhealthCheck.maxFailed = 3\n'
+        )
+        self.assertEqual(section, {**LOCAL, "protocol": "udp", "remote_port": "0"})
+        for key in ("group", "proxyProtocolVersion", "healthCheck.type", "healthCheck.maxFailed"):
+            self.assertEqual(len(found.noted(key)), 1, found.notes)
+
     def test_health(self) -> None:
         """Health checks keep frp's defaults, which are not ours."""
         section, _ = self.service('type = "tcp"\nhealthCheck.type = "tcp"')
