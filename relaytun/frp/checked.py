@@ -31,7 +31,7 @@ def checked(role: str, parts: Sequence[Part], notes: Notes) -> list[Part]:
 
     @param role: C{server} or C{client}.
     @return: the sections that stay, which make a valid file.
-    @raise UserError: too much is wrong: there would be no server or client left.
+    @raise UserError: the section of the server or client itself would be left out.
     """
     left = [part for part in parts if part.unwritable(notes)]
     while problems := _problems(role, "\n".join(part.text for part in left)):
@@ -39,7 +39,7 @@ def checked(role: str, parts: Sequence[Part], notes: Notes) -> list[Part]:
         gone = {id(part) for part in left if not _repair(by_header, problems, part, notes)}
         left = [part for part in left if id(part) not in gone]
     if not any(part.kind == role for part in left):
-        raise UserError(f"nothing is left to write for a {role}: see what is wrong above")
+        raise UserError("\n".join(line for line in notes.lines if line.endswith(left_out(False))))
     return [part for part in left if part.keys or part.kind == role]
 
 
@@ -72,14 +72,14 @@ def _repair(
 
     @return: whether the section may stay.
     """
-    own = [(key, text) for header, key, text in problems if by_header.get(header) is part]
-    for key, text in own:
-        if key not in part.keys:
-            notes.add(part.place, key, f"{text}: {left_out(False)}")
-            return False
-        stays = part.drop(key)
-        if stays and key in _FILES:
-            part.comment(f"put these lines back where the file is: {key} = ...")
+    before = part.keys
+    for header, key, text in problems:
+        if by_header.get(header) is not part or (key in before and key not in part.keys):
+            continue
+        if key in _FILES:
+            part.comment("To be put back where the files are:")
+            part.comment_out(*_FILES)
+        stays = part.drop(key) and key in before
         notes.add(part.place, key, f"{text}: {left_out(stays)}")
         if not stays:
             return False

@@ -35,6 +35,11 @@ NEEDED = {
 }
 """The keys without which a section is wrong, or lets in those whom its user keeps out."""
 
+_TOGETHER = {
+    "certificate": ("key",),
+    "key": ("certificate",),
+    "health_check": ("health_check_interval", "health_check_timeout", "health_check_failures"),
+}
 _COMMENT = re.compile(r"(?:^|\s)[;#]")
 
 
@@ -71,13 +76,19 @@ class Part:
         """Say something to whoever reads the section."""
         self._comments.append(one_line(text))
 
+    def comment_out(self, *keys: str) -> None:
+        """Show in comments what these keys are."""
+        for key in keys:
+            self._comments += [f"{key} = {line}" for line in self._lines.get(key, ())]
+
     def drop(self, key: str) -> bool:
         """
-        Leave a key out.
+        Leave a key out, and those that mean nothing without it.
 
         @return: whether the section may stay without it.
         """
-        self._lines.pop(key, None)
+        for each in (key, *_TOGETHER.get(key, ())):
+            self._lines.pop(each, None)
         return key not in NEEDED.get(self.kind, frozenset())
 
     def unwritable(self, notes: Notes) -> bool:
@@ -87,6 +98,8 @@ class Part:
         @return: whether the section may stay.
         """
         for key, lines in list(self._lines.items()):
+            if key not in self._lines:
+                continue
             problem = next((found for line in lines if (found := _problem(line))), "")
             if problem:
                 stays = self.drop(key)

@@ -51,6 +51,8 @@ def server_parts(table: Table, notes: Notes) -> list[Part]:
 
 def _ports(server: Part, table: Table, notes: Notes) -> None:
     control = table.number("bindPort") or _CONTROL_PORT
+    if not 0 < control < 65536:
+        raise table.broken("bindPort", "not a port")
     others = {table.number(key) for key in ("vhostHTTPPort", "vhostHTTPSPort", "webServer.port")}
     nearby = [*range(control + 1, control + 5), *range(control - 1, control - 5, -1)]
     relay = next(port for port in nearby if 0 < port < 65536 and port not in others)

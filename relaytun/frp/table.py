@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from relaytun.config.section import shown
+from relaytun.config.section import one_line, shown
 from relaytun.errors import ConfigError
 from relaytun.frp.notes import Notes
 
@@ -137,7 +137,7 @@ class Table:
     def broken(self, key: str, problem: str) -> ConfigError:
         """Make the error that a value is wrong for frp too."""
         places = (self.file, self.place, self.spelled(key), problem)
-        return ConfigError([": ".join(place for place in places if place)])
+        return ConfigError([one_line(": ".join(place for place in places if place))])
 
     def finish(
         self, notes: Notes, known: Collection[str], reasons: Mapping[str, Reason], kind: str

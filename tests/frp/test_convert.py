@@ -19,6 +19,8 @@ _ODD = st.sampled_from(
 )
 _NUMBER = st.sampled_from([-1, 0, 1, 22, 80, 7000, 65535, 70000, "6000", "x"])
 _VALUE = _ODD | _NUMBER | st.booleans() | st.text(max_size=5) | st.lists(_ODD, max_size=3)
+_NAME = st.sampled_from(["ssh", "a ;b", "远程", "x" * 80, "${HOME}", "]\n[", "ann.ssh"])
+_SWITCHES = ("useencryption", "usecompression", "enabled", "enable", "enableprometheus", "tcpmux")
 _KINDS = {
     "type": ["tcp", "udp", "http", "https", "stcp", "sudp", "xtcp", "tcpmux"],
     "transport.proxyProtocolVersion": ["", "v1", "v2"],
@@ -30,20 +32,27 @@ _KINDS = {
     "responseHeaders.set": [{"a": "b"}, {"Upgrade": "x"}],
     "auth.tokenSource.type": ["file", "exec"],
     "metadatas": [{"a": "b"}],
+    "serverAddr": ["frp.example.com", "::1", "0.0.0.0"],
+    "healthCheck.path": ["/", "status", "/ ;x"],
+    "auth.method": ["token", "oidc"],
 }
 
 
 def _value(key: str) -> st.SearchStrategy[object]:
     """Make values that a key may have, most of them good, so that not all files are refused."""
+    return st.integers(0, 200).flatmap(lambda pick: _fair(key) if pick else _VALUE)
+
+
+def _fair(key: str) -> st.SearchStrategy[object]:
     if key in _KINDS:
         return st.sampled_from(_KINDS[key])
-    if key.lower().endswith(("port", "seconds", "failed", "timeout", "interval")):
-        return st.sampled_from([1, 22, 80, 7000, 65535]) | _NUMBER
-    if key.rpartition(".")[2].startswith(("use", "enable")):
+    if key.lower().endswith(("port", "client", "seconds", "failed", "timeout", "interval")):
+        return st.sampled_from([-1, 0, 1, 22, 80, 7000, 65535, "6000"])
+    if key.rpartition(".")[2].lower() in _SWITCHES:
         return st.booleans()
     if key in ("customDomains", "locations", "allowUsers", "start"):
         return st.lists(_ODD, max_size=3)
-    return _ODD | _VALUE
+    return _ODD | st.text(max_size=5)
 
 
 def _tables(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, object]]:
@@ -72,7 +81,7 @@ def _with(tree: dict[str, object], **more: object) -> dict[str, object]:
 
 PROXIES = st.lists(
     st.builds(
-        _with, _tables(samples.PROXY_KEYS), name=_ODD, type=_value("type"), localPort=st.just(80)
+        _with, _tables(samples.PROXY_KEYS), name=_NAME, type=_value("type"), localPort=st.just(80)
     ),
     max_size=3,
 )
@@ -80,9 +89,9 @@ VISITORS = st.lists(
     st.builds(
         _with,
         _tables(samples.VISITOR_KEYS),
-        name=_ODD,
+        name=_NAME,
         type=st.sampled_from(["stcp", "sudp", "xtcp"]),
-        serverName=_ODD,
+        serverName=_NAME,
         bindPort=_value("bindPort"),
     ),
     max_size=3,
@@ -169,7 +178,7 @@ class ConvertTests(ImportCase):
             'bindPort = 1\ntransport.tls.certFile = "/no/c"\ntransport.tls.keyFile = "/no/k"',
             "frps.toml",
         )
-        self.assertIn("put these lines back where the file is: certificate", found.text)
+        self.assertIn("; certificate = /no/c\n; key = /no/k\n[server]", found.text)
         self.assertNotIn("\ncertificate", found.text)
 
     def test_password(self) -> None:

@@ -178,4 +178,5 @@ class ServerTests(FrpCase):
         """What is wrong for frp too is an error."""
         told = self.refused("[common]\nbind_port = 1\nallow_ports = 5-1\n", "frps.ini")
         self.assertIn("frps.ini: allow_ports: a range ends before it starts", told)
+        self.assertIn("bindPort: not a port", self.refused("bindPort = 70000", "frps.toml"))
         self.assertIn("bindPort: not a whole number", self.refused('bindPort = "x"', "frps.toml"))
