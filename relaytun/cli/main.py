@@ -18,8 +18,10 @@ from .clients import clients
 from .connect import connect
 from .demo import demo
 from .doctor import doctor
+from .expose import expose
 from .id import own_id
 from .import_frp import import_frp
+from .reload import reload_config
 from .status import status
 
 
@@ -44,7 +46,20 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, import_frp, own_id, status):
+_COMMANDS = (
+    check,
+    clients,
+    connect,
+    demo,
+    doctor,
+    expose,
+    import_frp,
+    own_id,
+    reload_config,
+    status,
+)
+
+for _command in _COMMANDS:
     relaytun.add_command(_command)
 
 

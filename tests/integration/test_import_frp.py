@@ -56,8 +56,6 @@ requestHeaders.set.X-From = "frp"
 class ImportFrp(ProcessTestCase):
     """C{relaytun import-frp}, and what it writes with real daemons."""
 
-    # Enable with the public ports: nothing else is missing.
-    skip = "this version opens no public ports yet"
 
     def setUp(self) -> None:
         super().setUp()
