@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import http.server
-import os
-import subprocess
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from relaytun.cli.main import relaytun
+
 from .processes import (
     PATIENCE,
-    RELAYTUN,
     TWISTD,
     Echo,
+    Process,
     ProcessTestCase,
     dialled,
     eventually,
@@ -50,12 +52,31 @@ subdomain = "app"
 httpUser = "u"
 httpPassword = "p"
 requestHeaders.set.X-From = "frp"
+
+[[proxies]]
+name = "secret"
+type = "stcp"
+localPort = {echo}
+secretKey = "x"
+allowUsers = ["bob"]
+"""
+BOB = """\
+serverAddr = "127.0.0.1"
+auth.token = "an-old-token"
+user = "bob"
+
+[[visitors]]
+name = "secret"
+type = "stcp"
+serverUser = "ann"
+serverName = "secret"
+secretKey = "x"
+bindPort = {visited}
 """
 
 
 class ImportFrp(ProcessTestCase):
     """C{relaytun import-frp}, and what it writes with real daemons."""
-
 
     def setUp(self) -> None:
         super().setUp()
@@ -67,7 +88,7 @@ class ImportFrp(ProcessTestCase):
         self.addCleanup(self.web.shutdown)
 
     def test_run(self) -> None:
-        """A client and a server of frp's, moved here, serve their port and their host names."""
+        """Clients and a server of frp's, moved here: port, names and visitor work as before."""
         public, vhost = free_port(), free_port()
         server = self.imported("frps.toml", FRPS.format(vhost=vhost, public=public))
         client = self.imported(
@@ -88,44 +109,49 @@ class ImportFrp(ProcessTestCase):
             f"--state-dir={self.folder / 'server'}",
         )
         daemon.wait_for(r"invite: relaytun://an-old-token@")
-        provider = self.start(
-            "client",
-            *TWISTD,
-            "-n",
-            "--pidfile=",
-            "relaytun-client",
-            f"--config={client}",
-            # As the import says: the invite in place of server and token.
-            f"--invite={self.invite}",
-            f"--state-dir={self.folder / 'client'}",
-        )
-        provider.wait_for("signed in as")
+        provider = self.client("ann", client)
         eventually(lambda: _listens(public), lambda: daemon.output + provider.output)
-        with dialled(public) as connection:
-            connection.sendall(b"hello")
-            self.assertEqual(receive_exactly(connection, 5), b"hello")
+        self.assert_echo(public)
         for host in ("app.example.test", "app.frp.test"):
             self.assertEqual(self.page(vhost, host, "dTpw"), (200, b"frp"))
         self.assertEqual(self.page(vhost, "app.frp.test", "bm86bm8=")[0], 401)
         self.assertEqual(self.page(vhost, "no.frp.test", "dTpw")[0], 404)
+        visited = free_port()
+        visitor = self.client("bob", self.imported("bob.toml", BOB.format(visited=visited)))
+        visitor.wait_for("leads to ann/ann.secret")
+        self.assert_echo(visited)
+
+    def client(self, name: str, config: Path) -> Process:
+        """A client that has the invite in place of server and token, as the import says."""
+        process = self.start(
+            name,
+            *TWISTD,
+            "-n",
+            "--pidfile=",
+            "relaytun-client",
+            f"--config={config}",
+            f"--invite={self.invite}",
+            f"--state-dir={self.folder / name}",
+        )
+        process.wait_for(f"signed in as {name}")
+        return process
+
+    def assert_echo(self, port: int) -> None:
+        with dialled(port) as connection:
+            connection.sendall(b"hello")
+            self.assertEqual(receive_exactly(connection, 5), b"hello")
 
     def imported(self, name: str, text: str) -> Path:
         """What a file of frp's becomes, checked by the command as well."""
         (self.folder / name).write_text(text)
         path = self.folder / f"{name}.ini"
         for arguments in (
-            ["import-frp", name, "--output", str(path)],
+            ["import-frp", str(self.folder / name), "--output", str(path)],
             ["check", "--config", str(path)],
         ):
-            done = subprocess.run(
-                [*RELAYTUN, *arguments],
-                cwd=self.folder,
-                env={**os.environ, "OLD_TOKEN": "an-old-token"},
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-            )
-            self.assertEqual(done.returncode, 0, done.stderr)
+            # Not in processes of their own, which take most of the time of such a test.
+            result = CliRunner(env={"OLD_TOKEN": "an-old-token"}).invoke(relaytun, arguments)
+            self.assertEqual(result.exit_code, 0, result.stderr)
         return path
 
     def page(self, port: int, host: str, password: str) -> tuple[int, bytes]:
