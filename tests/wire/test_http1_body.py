@@ -14,7 +14,9 @@ from relaytun.wire.http1_body import Body, body, chunk, last_chunk
 payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
 cuts = st.lists(st.integers(0, 300), max_size=6)
 noise = st.lists(
-    st.sampled_from([b"0", b"1", b"5", b"a", b"\r\n", b"\n", b"\r", b";", b" ", b"x", b"X: y", b"+"]),
+    st.sampled_from(
+        [b"0", b"1", b"5", b"a", b"\r\n", b"\n", b"\r", b";", b" ", b"x", b"X: y", b"+"]
+    ),
     max_size=16,
 ).map(b"".join)
 
@@ -35,7 +37,12 @@ def feed(reader: Body, data: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
 
 
 class BodyTests(SynchronousTestCase):
-    @given(payloads, cuts, st.sampled_from([b"", b"X: y\r\n", b"A: \r\nB:c\r\n"]), st.binary(max_size=9))
+    @given(
+        payloads,
+        cuts,
+        st.sampled_from([b"", b"X: y\r\n", b"A: \r\nB:c\r\n"]),
+        st.binary(max_size=9),
+    )
     @example([], [], b"", b"")
     def test_chunks(
         self, parts: list[bytes], cuts: list[int], trailers: bytes, follows: bytes
