@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from ...interfaces import IReactor
 from .compose import Peer
@@ -27,6 +28,7 @@ from .transport import SocketTransport
 _TICK = 1.0
 
 
+@implementer(IProtocolNegotiationFactory)
 class HttpFactory(Factory):
     """
     Connections come from L{serve}, or from Twisted by C{buildProtocol} (where TLS is ended); then
@@ -77,6 +79,10 @@ class HttpFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> Frontend:
         return Frontend(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS is to agree on; without this, Twisted refuses whoever offers anything."""
+        return [b"http/1.1"]
 
     def serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """
@@ -131,8 +137,9 @@ class HttpFactory(Factory):
     def closed(self, frontend: Frontend) -> None:
         self._frontends.discard(frontend)
 
-    def __len__(self) -> int:
-        """How many visitors are connected."""
+    @property
+    def visitors(self) -> int:
+        """How many are connected."""
         return len(self._frontends)
 
     def _look(self) -> None:

@@ -97,7 +97,7 @@ class MessageTests(HttpTestCase):
             response_headers=(("Server", "none"), ("X-Frame-Options", "DENY")),
         )
         visitor = self.visit(GET[:-2] + b"x-from: visitor\r\n\r\n")
-        first, fields, body = self.head(self.service().take())
+        _first, fields, _body = self.head(self.service().take())
         self.assertEqual(fields[b"host"], b"localhost:8080")
         self.assertEqual(fields[b"x-forwarded-host"], b"a.example")
         self.assertEqual(fields[b"x-from"], b"relay")

@@ -44,7 +44,7 @@ class UpgradeTests(HttpTestCase):
         service.close()
         visitor.settle()
         self.assertTrue(visitor.ended and not visitor.broken)
-        self.assertEqual(len(self.factory), 0)
+        self.assertEqual(self.factory.visitors, 0)
 
     def test_service_ends(self) -> None:
         """So may the service."""
@@ -57,7 +57,7 @@ class UpgradeTests(HttpTestCase):
         visitor.close()
         service.settle()
         self.assertTrue(service.ended and not service.broken)
-        self.assertEqual(len(self.factory), 0)
+        self.assertEqual(self.factory.visitors, 0)
 
     def test_broken(self) -> None:
         """What breaks on one side breaks on the other."""
