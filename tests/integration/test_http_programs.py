@@ -65,7 +65,7 @@ class HttpPrograms(ProcessTestCase):
         """Files go down and up unharmed, with and without TLS, and connections are kept."""
         needs("nginx")
         addresses = self.start_port(self.start_nginx())
-        expected = self.make("large", LARGE)
+        expected = self.make("large", LARGE // 4)
         self.make("small", 1000)
         for address in addresses:
             url = f"http{address}"
@@ -101,7 +101,7 @@ class HttpPrograms(ProcessTestCase):
     def test_killed_service(self) -> None:
         """Half a file is an error to curl: never the whole."""
         needs("nginx")
-        self.make("large", 1024 * 1024 * 1024)
+        self.make("large", LARGE)
         plain, _ = self.start_port(self.start_nginx())
         curl = self.curl("--limit-rate", "1M", "-o", str(self.folder / "got"), f"http{plain}large")
         while not (self.folder / "got").exists():

@@ -19,14 +19,17 @@ def page(status: int, text: str, *, html: bool, keep: bool, modern: bool, bodile
     """
     A whole answer.
 
-    @param text: a sentence for the visitor; it is escaped.
+    @param text: a sentence for the visitor, which is escaped; with 200 it is the whole body.
     @param html: as HTML; otherwise as plain text.
     @param keep: the connection goes on.
     @param modern: the visitor speaks HTTP/1.1.
     @param bodiless: it sent HEAD.
     """
     title = f"{status} {HTTPStatus(status).phrase}"
-    if html:
+    if status == 200:
+        html = False
+        body = text.encode()
+    elif html:
         body = _HTML.format(title=escape(title), text=escape(text)).encode()
     else:
         body = f"{title}\n\n{text}\n".encode()

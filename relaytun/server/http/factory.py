@@ -8,7 +8,7 @@ more than the request.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -50,6 +50,7 @@ class HttpFactory(Factory):
         idle_timeout: float = 60.0,
         stall_timeout: float = 300.0,
         trusted: Iterable[IPv4Network | IPv6Network] = (),
+        challenge: Callable[[str, str], str | None] | None = None,
     ) -> None:
         """
         @param secure: visitors speak TLS, which somebody else ends.
@@ -59,6 +60,8 @@ class HttpFactory(Factory):
         @param idle_timeout: between two requests.
         @param stall_timeout: that a visitor may take to read anything of an answer.
         @param trusted: proxies whose X-Forwarded fields are believed.
+        @param challenge: given a host name and the token of an ACME HTTP-01 challenge, gives the
+            answer to it; C{None} if it is for the service.
         """
         self.reactor = reactor
         self.routes = routes
@@ -66,6 +69,7 @@ class HttpFactory(Factory):
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
         self.stall_timeout = stall_timeout
+        self.challenge = challenge
         self.draining = False
         self.heads = Heads()
         self.pool = Pool()
@@ -73,7 +77,8 @@ class HttpFactory(Factory):
         self._secure = secure
         self._trusted = tuple(trusted)
         self._frontends: set[Frontend] = set()
-        self._tick = min(_TICK, response_timeout / 4, head_timeout / 4, idle_timeout / 4)
+        least = min(response_timeout, head_timeout, idle_timeout)
+        self._tick = max(0.01, min(_TICK, least / 4))
         self._timer: IDelayedCall | None = None
         routes.removed.append(self.pool.drop)
 
@@ -108,6 +113,8 @@ class HttpFactory(Factory):
         for frontend in tuple(self._frontends):
             frontend.abort()
         self.pool.drop_all()
+        if self.pool.drop in self.routes.removed:
+            self.routes.removed.remove(self.pool.drop)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 #: Bytes of further requests that are taken in while one is being answered.
 _AHEAD = 64 * 1024
 #: For how long to listen after the last answer, so that it is not lost by a reset; seconds.
-_LINGER = 2.0
+_LINGER = 5.0
+#: Where a certificate authority looks for the proof that a name is ours (RFC 8555, section 8.3).
+_CHALLENGES = "/.well-known/acme-challenge/"
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -168,6 +170,7 @@ class Frontend(Protocol):
     def end_output(self) -> None:
         """Nothing more will be written."""
         transport = self.transport
+        transport.unregisterProducer()  # type: ignore[union-attr]
         if ISSLTransport.providedBy(transport):  # TLS has no half of an end.
             transport.loseConnection()
         else:
@@ -296,11 +299,16 @@ class Frontend(Protocol):
         except WireError as error:
             self.refuse(400, f"The request cannot be read: {error}.")
             return
+        if head.path.startswith(_CHALLENGES) and factory.challenge is not None:
+            proof = factory.challenge(head.host, head.path.removeprefix(_CHALLENGES))
+            if proof is not None:
+                self.answer(200, proof)
+                return
         route = factory.routes.find(head.host, head.path)
         if route is None:
-            self.answer(
-                404, f"There is no service at {head.host or 'this address'} with this path."
-            )
+            known = factory.routes.has_host(head.host)
+            where = f"for this path of {head.host}" if known else f"with the name {head.host}"
+            self.answer(404, f"There is no service {where}.")
             return
         if not route.authorises(head.authorization):
             self.answer(401, "This service asks for a user name and a password.")
@@ -312,6 +320,8 @@ class Frontend(Protocol):
             data = bytes(self._unread)
             self._unread.clear()
             self._unread += exchange.visitor_sent(data)
+        if self._visitor_ended and self._exchange is exchange:
+            exchange.visitor_ended()
 
     def _visitor(self) -> tuple[str, int]:
         if self.address is None:
@@ -342,7 +352,9 @@ class Frontend(Protocol):
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._read_or_not()
         if linger and not self._visitor_ended and not ISSLTransport.providedBy(transport):
-            self.deadline = self.seconds() + _LINGER
+            # Who reads slowly may need longer for what was written.
+            patience = self._factory.idle_timeout if self.is_clogged else _LINGER
+            self.deadline = self.seconds() + patience
             transport.loseWriteConnection()  # type: ignore[union-attr]
         else:
             self.deadline = self.seconds() + self._factory.idle_timeout

@@ -186,6 +186,18 @@ class PassingTests(HttpTestCase):
         self.assertTrue(visitor.ended)
         self.assertFalse(visitor.broken)
 
+    def test_half_closed_upload(self) -> None:
+        """Nor does it wait for a rest that cannot come, even of a request that had to wait."""
+        visitor = self.visit(
+            GET + b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nabc"
+        )
+        visitor.finish()
+        self.service().send(OK)
+        visitor.settle()
+        self.assertTrue(visitor.broken)
+        self.service().settle()
+        self.assertTrue(self.service().broken)
+
     def test_broken_upload(self) -> None:
         """A service does not take a part of a request for the whole."""
         visitor = self.visit(b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nabc")
@@ -257,10 +269,31 @@ class PageTests(HttpTestCase):
         first, fields, body = self.head(visitor.take())
         self.assertEqual(first, b"HTTP/1.1 404 Not Found")
         self.assertEqual(fields[b"content-length"], b"%d" % len(body))
-        self.assertIn(b"<p>There is no service at x.example", body)
+        self.assertIn(b"<p>There is no service with the name x.example", body)
         visitor.send(GET)
         self.service().send(OK)
         self.assertEqual(visitor.take(), OK)
+
+    def test_no_location(self) -> None:
+        """So is a path that no service has."""
+        self.route(location="/api")
+        visitor = self.visit(GET)
+        got = visitor.take()
+        self.assert_status(404, got)
+        self.assertIn(b"for this path of a.example", got)
+
+    def test_challenge(self) -> None:
+        """What proves that a name is ours is answered by the server; the rest by the service."""
+        proofs = {("a.example", "token"): "proof"}
+        self.factory.challenge = lambda host, token: proofs.get((host, token))
+        self.route()
+        path = b"/.well-known/acme-challenge/"
+        visitor = self.visit(GET.replace(b"/ ", path + b"token ", 1))
+        first, fields, body = self.head(visitor.take())
+        self.assertEqual((first, body), (b"HTTP/1.1 200 OK", b"proof"))
+        self.assertTrue(fields[b"content-type"].startswith(b"text/plain"))
+        visitor.send(GET.replace(b"/ ", path + b"other ", 1))
+        self.assertIn(path + b"other", self.service().take())
 
     def test_unreachable(self) -> None:
         """Without a provider there is a page that says why, escaped."""

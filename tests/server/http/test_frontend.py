@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from zope.interface import alsoProvides
 
 from .support import GET, OK, HttpTestCase
+from .test_upgrade import REQUEST, SWITCH
 
 
 class Transport(StringTransport):
@@ -91,7 +92,7 @@ class TwistedTests(HttpTestCase):
         protocol.dataReceived(GET)
         self.assertEqual(len(transport.value()), size)
         self.assertFalse(transport.aborted)
-        self.reactor.pump([1] * 3)
+        self.reactor.pump([1] * 6)
         self.assertTrue(transport.aborted)
 
     def test_secure(self) -> None:
@@ -101,6 +102,19 @@ class TwistedTests(HttpTestCase):
         alsoProvides(transport, ISSLTransport)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"\x00")
+        self.assertTrue(transport.disconnecting)
+
+    def test_secure_upgrade(self) -> None:
+        """Also where an upgraded connection ends: nothing holds it open."""
+        self.route()
+        protocol, transport = self.connect()
+        alsoProvides(transport, ISSLTransport)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(REQUEST)
+        self.service().send(SWITCH)
+        self.service().close()
+        self.settle()
+        self.assertIsNone(transport.producer)
         self.assertTrue(transport.disconnecting)
 
     def test_ahead(self) -> None:
