@@ -38,6 +38,8 @@ TIMEOUT = 10.0
 VARIABLES = ("HTTPS_PROXY", "https_proxy")
 
 _PLACE = re.compile(r"[][A-Za-z0-9.:_%-]+")
+#: 401 is wrong here, and is what tinyproxy says to a wrong password.
+_WHO_ARE_YOU = (401, 407)
 _DEFAULT_PORT = 8080
 _FORM = "write the proxy as http://HOST:PORT, or as http://USER:PASSWORD@HOST:PORT"
 
@@ -202,9 +204,9 @@ class _Connect(Protocol):
             return
         if 200 <= status < 300:
             self._connected()
-        elif status == 407 and self._proxy.credentials:
+        elif status in _WHO_ARE_YOU and self._proxy.credentials:
             self._fail("refuses the user name and the password")
-        elif status == 407:
+        elif status in _WHO_ARE_YOU:
             self._fail(
                 "wants a user name and a password: write proxy = http://USER:PASSWORD@HOST:PORT"
             )
