@@ -69,7 +69,8 @@ class ServerLegs:
         self.transport = "ws" if transport == "auto" and route.proxy is not None else transport
         self._path = route.ws_path
         self._detour = FIRST_DETOUR
-        self._blocked: dict[tuple[str, int], float] = {}
+        self._blocked: dict[tuple[str, int], float] = {}  # Until when, by the reactor's clock.
+        self._trying_again = False
 
     def learn(self, response: messages.RegisterResponse) -> None:
         """The server's word on where it has legs; the user's own counts more."""
@@ -83,11 +84,28 @@ class ServerLegs:
             return self._by("ws", session, self._dial_websocket())
         if self.transport == "tcp":
             return self._by("relay", session, self._dial_tcp(*place))
-        if self._blocked.get(place, 0.0) > self._reactor.seconds():
+        until = self._blocked.get(place)
+        if until is not None and (self._trying_again or until > self._reactor.seconds()):
             return self._by("ws", session, self._dial_websocket())
-        return Deferred.fromCoroutine(self._dial_either(session, place))
+        self._trying_again = until is not None  # One leg does: nobody else has to wait for it.
+        either = Deferred.fromCoroutine(self._dial_either(session, place, until is not None))
+        return either.addBoth(self._tried, until is not None)
 
-    async def _dial_either(self, session: ClientSession, place: tuple[str, int]) -> socket.socket:
+    def better_in(self, session: ClientSession) -> float | None:
+        """See C{LegDialer}."""
+        until = self._blocked.get((session.relay.host, session.relay.port))
+        if until is None or session.path != "ws":
+            return None
+        return max(0.0, until - self._reactor.seconds())
+
+    def _tried(self, result: Any, again: bool) -> Any:
+        if again:
+            self._trying_again = False
+        return result
+
+    async def _dial_either(
+        self, session: ClientSession, place: tuple[str, int], again: bool
+    ) -> socket.socket:
         connecting = self._dial_tcp(*place)
         connecting.addTimeout(TCP_PATIENCE, self._reactor, _too_slow)
         try:
@@ -97,7 +115,7 @@ class ServerLegs:
                 sock = await self._by("ws", session, self._dial_websocket())
             except _FAILURES:
                 raise error from None  # The server is away, whichever way one goes.
-            self._block(place, error)
+            self._block(place, error, again)
         else:
             if self._blocked.pop(place, None) is not None:
                 self._detour = FIRST_DETOUR
@@ -113,13 +131,12 @@ class ServerLegs:
 
         return connecting.addCallback(connected)
 
-    def _block(self, place: tuple[str, int], why: Exception) -> None:
-        now = self._reactor.seconds()
-        if self._blocked.get(place, 0.0) > now:
-            return  # One of several legs that found out at the same time.
-        if place in self._blocked:
+    def _block(self, place: tuple[str, int], why: Exception, again: bool) -> None:
+        if again:
             self._detour = min(LONGEST_DETOUR, self._detour * 2)
-        self._blocked = {place: now + self._detour}
+        elif place in self._blocked:
+            return  # One of several legs that found out at the same time.
+        self._blocked = {place: self._reactor.seconds() + self._detour}
         self._log.warn(
             "the relay port {host}:{port} cannot be reached ({why}): legs go over WebSockets, "
             "and it is tried again in {detour:.0f} s",
