@@ -60,6 +60,7 @@ class ServerConnection(Service):
     """
     @ivar control: the control connection, while there is one.
     @ivar rtt: seconds that the last heartbeat took there and back.
+    @ivar going_away: the server is about to end: new sessions are to be had elsewhere.
     @ivar dialer: how legs of its sessions get to the relay.
     @ivar hurries: each tells whether somebody's streams wait for the server to come back.
     @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}, or
@@ -105,6 +106,7 @@ class ServerConnection(Service):
         self._thrown_out = False
         self._running: Deferred[None] | None = None
         self.control: Control | None = None
+        self.going_away = False
         self.rtt: float | None = None
         self.hurries: list[Callable[[], bool]] = []
         self.finished: Deferred[LoginError] = Deferred()
@@ -114,6 +116,19 @@ class ServerConnection(Service):
         self._listeners.append(listener)
         if self.control is not None:
             listener.control_up(self.control)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """It hears of nothing any more; nothing happens if it did not."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def configure(
+        self, heartbeat_interval: float, reconnect_interval: float, auto_reconnect: bool
+    ) -> None:
+        """These hold from the next heartbeat, and the next attempt, on."""
+        self._heartbeat_interval = heartbeat_interval
+        self._reconnect_interval = reconnect_interval
+        self._auto_reconnect = auto_reconnect
 
     def persist(self) -> None:
         """From now on a server that cannot be used is no reason to give up."""
@@ -251,6 +266,7 @@ class ServerConnection(Service):
 
     async def _use(self, control: Control) -> None:
         self.control = control
+        self.going_away = False
         self._thrown_out = False
         self._log.info("signed in as {client}", client=control.client_id)
         control.listen(self._received)
@@ -285,6 +301,9 @@ class ServerConnection(Service):
         elif isinstance(message, messages.Error):
             self._received_error(message)
         else:
+            if isinstance(message, messages.GoingAway):
+                self.going_away = True
+                self._log.info("the server ends in {wait:.0f} s at most", wait=message.seconds)
             for listener in list(self._listeners):
                 listener.received(message)
 

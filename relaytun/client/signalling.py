@@ -97,6 +97,7 @@ async def login(
     identity: Identity,
     client_id: str | None,
     services: tuple[messages.Service, ...] = (),
+    exposures: tuple[messages.Exposure, ...] = (),
     transient: bool = False,
 ) -> Control:
     """
@@ -109,7 +110,7 @@ async def login(
     factory = _SignallingFactory(route)
     endpoint = route.control(verification)
     attempt: Deferred[Control] = Deferred.fromCoroutine(
-        _login(endpoint, factory, address, identity, client_id, services, transient)
+        _login(endpoint, factory, address, identity, client_id, services, exposures, transient)
     )
     attempt.addTimeout(LOGIN_TIMEOUT, reactor)
     try:
@@ -130,6 +131,7 @@ async def _login(
     identity: Identity,
     client_id: str | None,
     services: tuple[messages.Service, ...],
+    exposures: tuple[messages.Exposure, ...],
     transient: bool,
 ) -> Control:
     protocol: _SignallingProtocol = await endpoint.connect(factory)  # type: ignore[assignment]
@@ -143,6 +145,7 @@ async def _login(
         messages.Register(
             client_id=wanted,
             services=services,
+            exposures=exposures or UNSET,
             certificate=base64.b64encode(identity.der).decode("ascii"),
             proof=base64.b64encode(identity.sign(statement)).decode("ascii"),
             transient=transient,

@@ -11,6 +11,7 @@ import base64
 import itertools
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -70,6 +71,7 @@ class ClientSession:
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
+    @ivar public: the visitor is the server itself, for somebody on the Internet.
     @ivar dialer: how its legs get to the relay; C{None}: straight to the relay port.
     @ivar path: how the last of them got there, C{relay} (to the relay port) or C{ws}.
     """
@@ -94,6 +96,41 @@ class ClientSession:
     link: Link | None = None
     dialer: LegDialer | None = None
     path: str = "relay"
+    public: bool = False
+
+    @classmethod
+    def granted(cls, granted: messages.CreateSession) -> ClientSession:
+        """
+        The visitor's, as a server grants it.
+
+        @raise ValueError: if there is no channel key in it.
+        """
+        return cls(
+            id=granted.session_id,
+            peer=granted.peer_client_id,
+            service=granted.service.id,
+            role=Role.VISITOR,
+            channel_key=channel_key(granted.channel_key),
+            relay=granted.relay_addr,
+            since=time.time(),
+            mode=granted.mode,
+            protocol=granted.service.protocol,
+            datagram_session=given(granted.datagram_session),
+            peer_fingerprint=given(granted.peer_fingerprint) or "",
+            peer_process=given(granted.peer_process),
+            compressed=granted.service.compression == "zstd",
+        )
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What every event says of it."""
+        return {
+            "session": self.id,
+            "peer": self.peer,
+            "service": self.service,
+            "role": self.role.name.lower(),
+            "mode": self.mode,
+        }
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""

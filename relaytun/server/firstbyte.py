@@ -94,7 +94,11 @@ class ControlFactory(Factory[Protocol]):
         self.admission = admission
         self.plaintext = plaintext
         self.plain = inner
-        self.tls = TLSMemoryBIOFactory(tls_options, False, inner)
+        self.use_certificate(tls_options)
+
+    def use_certificate(self, tls_options: Any) -> None:
+        """New connections see this one; those that there are keep theirs."""
+        self.tls = TLSMemoryBIOFactory(tls_options, False, self.plain)
         self.tls.noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:

@@ -77,10 +77,21 @@ class ListeningPort(Service):
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
         failures: list[Failure] = []
-        listening: Deferred[IListeningPort] = self._endpoint.listen(Factory())
+        factory = Factory[Any]()
+        factory.noisy = False
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
         listening.addCallbacks(self._listens, failures.append)
         if failures:  # Endpoints of this machine know at once.
             self._failed(failures[0].value)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are taken."""
+        return self._acceptor is not None
+
+    def close(self) -> None:
+        """No new connections; those that there are go on."""
+        self.stopService()
 
     def move(self) -> bool:
         """
@@ -101,9 +112,11 @@ class ListeningPort(Service):
         super().stopService()
         if self._acceptor is not None:
             self._acceptor.stop()
+            self._acceptor = None
         if self._listening is None:
             return None
-        stopped: Deferred[Any] | None = self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        stopped: Deferred[Any] | None = listening.stopListening()
         return stopped
 
     def _listens(self, listening: IListeningPort) -> None:

@@ -123,6 +123,7 @@ class SignallingProtocol(WebSocketServerProtocol):
             self._expects_token = not broker.is_open
         elif not broker.is_token(_bearer(authorization)):
             self.factory.note("{address} came with a wrong token", self._address())
+            broker.events.fire("login_refused", code=Code.UNAUTHORIZED.value)
             raise ConnectionDeny(401, "the token is wrong")
         self._dialled_host = clean_host(request.host) or self._local_host()
         return None, {CHALLENGE_HEADER: base64.b64encode(self._challenge).decode("ascii")}
@@ -302,6 +303,16 @@ class SignallingFactory(WebSocketServerFactory):
             autoPingTimeout=broker.heartbeat_timeout,
             autoPingRestartOnAnyTraffic=True,
             perMessageCompressionAccept=lambda offers: None,
+        )
+
+    def beat_every(self, interval: float) -> None:
+        """
+        These hold for new connections.
+
+        @param interval: seconds between WebSocket pings; they keep NATs awake.
+        """
+        self.setProtocolOptions(
+            autoPingInterval=interval, autoPingTimeout=self.broker.heartbeat_timeout
         )
 
     def note(self, text: str, address: str) -> None:
