@@ -7,7 +7,8 @@ The server as a tree of services::
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
     |-- DatagramRelay     relay: datagrams, on the same number
-    `-- Public            ports and host names of clients' services
+    |-- Public            ports and host names of clients' services
+    `-- Vhosts            the ports for HTTP and HTTPS host names
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -58,6 +59,7 @@ from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .vhosts import Vhosts
 from .websocketlegs import FirstLineFactory
 
 
@@ -167,13 +169,24 @@ class Server(MultiService):
             self._with_proxies(self._relay.accepted),
             has_room=self._relay.has_room,
         )
+        self._vhosts = Vhosts(
+            self._reactor,
+            config,
+            admission,
+            guarded=self._guarded,
+            has_room=self._relay.has_room,
+            observe=self.metrics.observe,
+        )
         self._public = self._public_side()
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
+        control = hand_to_twisted(self._reactor, self._control)
         self._control_port = ListeningPort(
             self._reactor,
             config.control,
             config.host,
-            self._with_proxies(hand_to_twisted(self._reactor, self._control)),
+            self._with_proxies(
+                self._vhosts.https(control) if self._vhosts.shares_control else control
+            ),
             at_once=LOGINS_AT_ONCE,
         )
         admin = AdminService(
@@ -186,12 +199,20 @@ class Server(MultiService):
             admin_port(
                 self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
             ).setServiceParent(self)
-        for child in (admin, self._relay_port, datagrams, self._public, self._control_port):
+        children = (
+            admin,
+            self._relay_port,
+            datagrams,
+            self._public,
+            self._vhosts,
+            self._control_port,
+        )
+        for child in children:
             child.setServiceParent(self)
         super().privilegedStartService()
 
     def _public_side(self) -> Public:
-        config, broker = self._config, self.broker
+        config, broker, vhosts = self._config, self.broker, self._vhosts
         machinery = Machinery(
             reactor=self._reactor,
             dialer=Dialer(self._reactor),
@@ -201,14 +222,28 @@ class Server(MultiService):
         here = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
         visiting = Visiting(broker, self._relay, machinery, self._identity.fingerprint, here)
         openers = Openers(
-            self._reactor, config.host, machinery, self._relay.has_room, self._guarded
+            self._reactor,
+            config.host,
+            machinery,
+            self._relay.has_room,
+            self._guarded,
+            vhosts.routes,
+            vhosts.passed_through,
+            lambda host: vhosts.bases(host, self._control_port.number),
+            lambda: vhosts.https_port(self._control_port.number),
         )
         self._claims = claims = Claims(
             Leases(self._reactor, config.state_dir / "leases.db"),
             openers.title,
             allow_ports=config.allow_ports,
             own_ports=self._own_ports,
+            own_hosts=self._own_hosts,
+            max_ports_per_client=config.max_ports_per_client,
+            subdomain_host=config.subdomain_host,
+            serves_http=vhosts.has_http,
+            serves_tls=vhosts.has_https,
         )
+        claims.names_changed = vhosts.names_changed
         public = broker.public = Public(self._reactor, visiting, claims)
         return public
 
@@ -219,10 +254,16 @@ class Server(MultiService):
             else:
                 accepted(sock, address)
 
-        return guarded
+        return self._with_proxies(guarded)
 
     def _own_ports(self) -> set[int]:
-        return {port.number for port in (self._control_port, self._relay_port)}
+        own = [self._control_port, self._relay_port, *dict(self._vhosts.ports).values()]
+        return {port.number for port in own}
+
+    def _own_hosts(self) -> set[str]:
+        """Names under which clients reach this server."""
+        dialled = {peer.dialled_host.lower() for peer in self.broker.registry}
+        return dialled | {(self._config.public_host or "").lower()}
 
     def _with_proxies(
         self, accepted: Callable[[socket.socket, Any], None]
@@ -333,6 +374,7 @@ class Server(MultiService):
             "listening": {
                 "control": self._control_port.address,
                 "relay": self._relay_port.address,
+                **{name: port.address for name, port in self._vhosts.ports},
             },
         }
 

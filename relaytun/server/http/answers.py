@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from html import escape
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .heads import RequestHead
 
 _HTML = """<!DOCTYPE html>
 <html lang="en">
@@ -15,24 +19,33 @@ _HTML = """<!DOCTYPE html>
 """
 
 
-def page(status: int, text: str, *, html: bool, keep: bool, modern: bool, bodiless: bool) -> bytes:
+def page(status: int, text: str, request: RequestHead | None, *, keep: bool) -> bytes:
+    """
+    A whole answer that says what is the matter.
+
+    @param text: a sentence for the visitor; it is escaped.
+    @param request: what is answered, C{None} if that could not be read.
+    @param keep: the connection goes on.
+    """
+    title = f"{status} {HTTPStatus(status).phrase}"
+    if request is not None and request.html:
+        body = _HTML.format(title=escape(title), text=escape(text)).encode()
+        return whole(status, body, "text/html; charset=utf-8", request, keep=keep)
+    body = f"{title}\n\n{text}\n".encode()
+    return whole(status, body, "text/plain; charset=utf-8", request, keep=keep)
+
+
+def whole(
+    status: int, body: bytes, content_type: str, request: RequestHead | None, *, keep: bool
+) -> bytes:
     """
     A whole answer.
 
-    @param text: a sentence for the visitor; it is escaped.
-    @param html: as HTML; otherwise as plain text.
-    @param keep: the connection goes on.
-    @param modern: the visitor speaks HTTP/1.1.
-    @param bodiless: it sent HEAD.
+    @param request, keep: as for L{page}.
     """
-    title = f"{status} {HTTPStatus(status).phrase}"
-    if html:
-        body = _HTML.format(title=escape(title), text=escape(text)).encode()
-    else:
-        body = f"{title}\n\n{text}\n".encode()
     lines = [
-        f"HTTP/1.1 {title}",
-        f"Content-Type: text/{'html' if html else 'plain'}; charset=utf-8",
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
@@ -41,7 +54,7 @@ def page(status: int, text: str, *, html: bool, keep: bool, modern: bool, bodile
         lines.append('WWW-Authenticate: Basic realm="relaytun", charset="UTF-8"')
     if not keep:
         lines.append("Connection: close")
-    elif not modern:
+    elif request is not None and not request.modern:
         lines.append("Connection: keep-alive")
     head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
-    return head if bodiless else head + body
+    return head if request is not None and request.method == b"HEAD" else head + body

@@ -8,7 +8,7 @@ more than the request.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -48,6 +48,8 @@ class HttpFactory(Factory):
         idle_timeout: float = 60.0,
         stall_timeout: float = 300.0,
         trusted: Iterable[IPv4Network | IPv6Network] = (),
+        own_page: Callable[[str], bytes | None] | None = None,
+        observe: Callable[[int], None] = lambda status: None,
     ) -> None:
         """
         @param secure: visitors speak TLS, which somebody else ends.
@@ -57,6 +59,9 @@ class HttpFactory(Factory):
         @param idle_timeout: between two requests.
         @param stall_timeout: that a visitor may take to read anything of an answer.
         @param trusted: proxies whose X-Forwarded fields are believed.
+        @param own_page: what this server itself answers at a path, whatever the host name;
+            C{None} for what is for routes.
+        @param observe: told of the status of each answer.
         """
         self.reactor = reactor
         self.routes = routes
@@ -64,6 +69,8 @@ class HttpFactory(Factory):
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
         self.stall_timeout = stall_timeout
+        self.own_page = own_page
+        self.observe = observe
         self.draining = False
         self.heads = Heads()
         self.pool = Pool()

@@ -99,12 +99,18 @@ class Frontend(Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[union-attr]
 
-    def answering(self) -> None:
-        """The answer begins: from now on it takes its time."""
+    def answering(self, status: int) -> None:
+        """
+        The answer begins: from now on it takes its time.
+
+        @param status: of a service's answer.
+        """
+        self._factory.observe(status)
         self.deadline = math.inf
 
     def upgraded(self, upgraded: Upgraded, data: bytes) -> None:
         """HTTP is over; C{data} is the first for the visitor."""
+        self._factory.observe(101)
         self._exchange = upgraded
         self.deadline = math.inf
         self.write(data)
@@ -138,12 +144,8 @@ class Frontend(Protocol):
         assert head is not None
         complete = not exchange.wants_body if exchange is not None else head.length == 0
         keep = head.keep and complete and self.may_keep
-        bodiless = head.method == b"HEAD"
-        self.write(
-            answers.page(
-                status, text, html=head.html, keep=keep, modern=head.modern, bodiless=bodiless
-            )
-        )
+        self._factory.observe(status)
+        self.write(answers.page(status, text, head, keep=keep))
         if keep:
             self.answered(keep=True)
         else:
@@ -152,7 +154,8 @@ class Frontend(Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what is no good request, and read nothing more."""
-        self.write(answers.page(status, text, html=False, keep=False, modern=True, bodiless=False))
+        self._factory.observe(status)
+        self.write(answers.page(status, text, None, keep=False))
         self._exchange = None
         self._close(linger=True)
 
@@ -296,6 +299,8 @@ class Frontend(Protocol):
         except WireError as error:
             self.refuse(400, f"The request cannot be read: {error}.")
             return
+        if factory.own_page is not None and self._is_own_page(factory.own_page(head.path)):
+            return
         route = factory.routes.find(head.host, head.path)
         if route is None:
             self.answer(
@@ -312,6 +317,20 @@ class Frontend(Protocol):
             data = bytes(self._unread)
             self._unread.clear()
             self._unread += exchange.visitor_sent(data)
+
+    def _is_own_page(self, body: bytes | None) -> bool:
+        if body is None:
+            return False
+        head = self._head
+        assert head is not None
+        keep = head.keep and head.length == 0 and self.may_keep
+        self._factory.observe(200)
+        self.write(answers.whole(200, body, "application/octet-stream", head, keep=keep))
+        if keep:
+            self.answered(keep=True)
+        else:
+            self._close(linger=True)
+        return True
 
     def _visitor(self) -> tuple[str, int]:
         if self.address is None:

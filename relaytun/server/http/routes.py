@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hmac import compare_digest
 
@@ -99,6 +99,10 @@ class Routes:
 
     def __contains__(self, route: Route) -> bool:
         return route in self._by_host.get(_key(route.host), ())
+
+    def __iter__(self) -> Iterator[str]:
+        """The host names that are no wildcards, each once."""
+        return (host for host in list(self._by_host) if not host.startswith("."))
 
     def add(self, route: Route) -> None:
         """@raise Conflict: if its host and location are taken."""

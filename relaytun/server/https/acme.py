@@ -23,11 +23,11 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ...errors import UserError
+from ...interfaces import IReactor
 from ...statedir import StateDir
 from ...wire.text import printable
 from .certificates import Certificates
@@ -62,10 +62,6 @@ class Obtains(Protocol):
     def stop(self) -> None: ...
 
 
-class _Reactor(IReactorTime, IReactorFromThreads):
-    """What is needed of a reactor."""
-
-
 @dataclass
 class _Task:
     """
@@ -89,7 +85,7 @@ class Acme(Service):
 
     def __init__(
         self,
-        reactor: _Reactor,
+        reactor: IReactor,
         state: Path,
         directory_url: str,
         email: str | None,
