@@ -8,6 +8,7 @@ does: TLS with the server is made inside.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import re
 import urllib.request
@@ -98,11 +99,13 @@ def proxy_for(
     The proxy by which C{host} is reached, if there is one.
 
     @param configured: the user's word; without it the environment's counts, where C{NO_PROXY}
-        lists the exceptions.
+        lists the exceptions; this machine is always one.
     @raise ValueError: if it cannot be used.
     """
     if configured:
         return parse_proxy(configured)
+    if _is_here(host):
+        return None
     url = next((environment[name] for name in VARIABLES if environment.get(name)), "")
     if not url:
         return None
@@ -113,6 +116,13 @@ def proxy_for(
         return parse_proxy(url)
     except ValueError as error:
         raise ValueError(f"HTTPS_PROXY in the environment: {error}") from None
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 @implementer(IStreamClientEndpoint)

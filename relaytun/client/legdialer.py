@@ -15,6 +15,7 @@ from msgspec import UNSET
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -71,6 +72,7 @@ class ServerLegs:
         self._detour = FIRST_DETOUR
         self._blocked: dict[tuple[str, int], float] = {}  # Until when, by the reactor's clock.
         self._trying_again = False
+        self._verification: IOpenSSLClientConnectionCreator | None = None
 
     def learn(self, response: messages.RegisterResponse) -> None:
         """The server's word on where it has legs; the user's own counts more."""
@@ -157,8 +159,22 @@ class ServerLegs:
         prepare(sock)
         return sock
 
+    async def check_websocket(self) -> str:
+        """
+        See whether a leg can go over a WebSocket.
+
+        @return: its URL.
+        @raise ConnectError: if it cannot, also L{OSError} and C{DNSLookupError}.
+        """
+        (await self._dial_websocket()).close()
+        return self._url
+
+    @property
+    def _url(self) -> str:
+        return f"{self._route.address.url()}{self._path}{LEG}"
+
     def _dial_websocket(self) -> Deferred[socket.socket]:
-        url = f"{self._route.address.url()}{self._path}{LEG}"
+        url = self._url
         opening = Deferred.fromCoroutine(self._open(url))
 
         def too_slow(result: object, timeout: float) -> NoReturn:
@@ -168,10 +184,12 @@ class ServerLegs:
 
     async def _open(self, url: str) -> socket.socket:
         route = self._route
-        verification = server_verification(route.address.host, route.address.fingerprint)
+        if self._verification is None:  # Authorities are read from files: not for each leg.
+            address = route.address
+            self._verification = server_verification(address.host, address.fingerprint)
         opening = _Opening(route, self._path + LEG)
         try:
-            await route.control(verification).connect(_only(opening))
+            await route.control(self._verification).connect(_only(opening))
             return await opening.opened
         except WireError as error:
             raise WebSocketFailed(f"{url}: {error}") from None

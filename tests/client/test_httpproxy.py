@@ -52,6 +52,9 @@ class ParseTests(SynchronousTestCase):
             ("x", None, lower, None),
             ("www.example.com", None, lower, None),
             ("x", "http://c:1", lower, "c"),
+            ("localhost", None, environment, None),
+            ("127.0.0.1", None, environment, None),
+            ("::1", "http://c:1", environment, "c"),
             ("h", None, {"HTTPS_PROXY": ""}, None),
             ("h", None, {"HTTPS_PROXY": "http://a:1", "no_proxy": "*"}, None),
         ):
