@@ -98,7 +98,7 @@ class VisitorLink:
         self._seeking: dict[int, Deferred[None]] = {}
         self._failures = [0, 0]
         self._came = [0.0, 0.0]
-        self._why = ""
+        self._why = self._closed = ""
         self._detours: dict[int, IDelayedCall] = {}
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
@@ -153,8 +153,9 @@ class VisitorLink:
         if process != self._provider[1]:
             self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
 
-    def close(self) -> None:
-        """End it, with its streams."""
+    def close(self, why: str = "") -> None:
+        """End it, with its streams; C{why}, if it is not that nobody needs it any more."""
+        self._closed = why
         self.link.close(Reset.SHUTDOWN)
 
     # For the link.
@@ -180,7 +181,8 @@ class VisitorLink:
         if self.path is not None:
             self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
-        self._ended(self, words if cause in _CERTAIN else self._why or words)
+        known = words if cause in _CERTAIN else self._why or words
+        self._ended(self, self._closed or known)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""

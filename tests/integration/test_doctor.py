@@ -7,6 +7,7 @@ import re
 from .command import CommandTestCase
 from .processes import free_port
 
+ANY = "[connect:it]\nservice = echo\nlocal_port = 0\n"
 CONNECT = "[connect:it]\ntarget = provider\nservice = echo\nlocal_port = 0\n"
 
 
@@ -156,6 +157,12 @@ class Client(DoctorTestCase):
         ill = self.ill(self.of("visitor"))
         self.assertEqual(set(ill), {"connect it"})
         self.assertIn("does not offer echo, but other", ill["connect it"])
+        self.config("visitor", ANY)
+        ill = self.ill(self.of("visitor"))
+        self.assertIn("no client that is signed in offers echo", ill["connect it"])
+        self.config("visitor", ANY.replace("echo", "other"))
+        _, found = self.examine(self.of("visitor"))
+        self.assertEqual(found["connect it"], ("ok", "other is offered by provider"))
 
     def test_leaves_no_trace(self) -> None:
         """Before the first start nothing is made, and no name is claimed."""
