@@ -16,6 +16,7 @@ from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -98,6 +99,7 @@ class VisitorLink:
         self._failures = [0, 0]
         self._came = [0.0, 0.0]
         self._why = self._closed = ""
+        self._detours: dict[int, IDelayedCall] = {}
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
         self.session = session
@@ -173,6 +175,9 @@ class VisitorLink:
         self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
+        for detour in self._detours.values():
+            if detour.active():
+                detour.cancel()
         if self.path is not None:
             self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
@@ -234,7 +239,20 @@ class VisitorLink:
                 self._why = ""
                 self._came[slot] = machinery.reactor.seconds()
                 link.attach(channel, slot)
+                self._await_better(slot)
                 return
+
+    def _await_better(self, slot: int) -> None:
+        """A channel that had to make a detour is replaced as soon as that may be over."""
+        session = self.session
+        wait = None if session.dialer is None else session.dialer.better_in(session)
+        waiting = self._detours.pop(slot, None)
+        if waiting is not None and waiting.active():
+            waiting.cancel()
+        if wait is not None:
+            self._detours[slot] = self._machinery.reactor.callLater(
+                wait, self.wants_channel, self.link, slot
+            )
 
     async def _dial(self) -> Channel:
         """@return: a channel whose other side has proven to be the provider."""
