@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 
 from .processes import Processes, free_port, require
+from .web import HOST
 
 _NO_MUX = "transport.tcpMux = false\n"
 _NO_TLS = "transport.tls.enable = false\n"
@@ -23,6 +24,16 @@ def plain(run: Processes, service: int) -> int:
 def default(run: Processes, service: int) -> int:
     """With its defaults (multiplexed, TLS): two hops."""
     return _public(run, "tcp", service)
+
+
+def plain_http(run: Processes, service: int) -> int:
+    """A host name without multiplexing and TLS."""
+    return _named(run, service, _NO_MUX, _NO_MUX + _NO_TLS)
+
+
+def default_http(run: Processes, service: int) -> int:
+    """A host name with frp's defaults."""
+    return _named(run, service)
 
 
 def plain_udp(run: Processes, service: int) -> int:
@@ -70,6 +81,20 @@ localPort = {service}
 remotePort = {port}
 """
     _client(run, "provider", _server(run, server) + proxy)
+    return port
+
+
+def _named(run: Processes, service: int, server: str = "", client: str = "") -> int:
+    port = free_port()
+    proxy = f"""{client}
+[[proxies]]
+name = "bench"
+type = "http"
+localIP = "127.0.0.1"
+localPort = {service}
+customDomains = ["{HOST}"]
+"""
+    _client(run, "provider", _server(run, f"vhostHTTPPort = {port}\n{server}") + proxy)
     return port
 
 

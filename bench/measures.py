@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import proc
+from . import proc, web
 from .load import sunk
 from .packets import highest_rate
-from .processes import Processes, RunFailed, Script, echoes
+from .processes import Processes, RunFailed, Script, echoes, free_port
 from .subjects import Subject
 
 Row = dict[str, float]
@@ -25,6 +25,7 @@ _LONGEST_RUN = 120.0
 _LONGEST_ROUND_TRIPS = 20.0
 _FILLING_SECONDS = 1.0
 _DATAGRAM = 1200
+HTTP = "http"
 
 
 @dataclass(frozen=True)
@@ -219,18 +220,33 @@ def packets(bench: Bench, settings: Settings) -> Row:
     return {"packets": rate, "mb_s": rate * _DATAGRAM / 1e6} | cpu
 
 
-MEASURES: dict[str, Callable[[Bench, Settings], Row]] = {
+def http(run: Processes, subject: Subject, settings: Settings) -> Row:
+    """Small requests through a host name, on kept and on new connections, 32 at a time."""
+    service, starting = free_port(), subject.start_http
+    assert starting is not None
+    web.service(run, service)
+    port = starting(run, service)
+    web.await_answer(port)
+    return web.load(run, port, settings.seconds)
+
+
+MEASURES: dict[str, Callable[[Bench, Settings], Row] | None] = {
     run.__name__: run for run in (throughput, streams, rtt, fairness, connections, idle, packets)
-}
+} | {HTTP: None}
 
 
 def applies(subject: Subject, measure: str) -> bool:
     """Whether `subject` can do `measure` at all: not all of them carry UDP."""
+    if measure == HTTP:
+        return subject.start_http is not None and not web.missing()
     return measure != packets.__name__ or subject.start_udp is not None
 
 
 def run_once(subject: Subject, measure: str, settings: Settings) -> Row:
     """Start `subject`, take one `measure`, stop; RunFailed says what went wrong."""
+    if measure == HTTP:
+        with Processes() as processes:
+            return http(processes, subject, settings)
     udp = measure == packets.__name__
     script = ["datagrams.py", "sink"] if udp else ["service.py"]
     with Script(*script) as service, Processes() as processes:
@@ -242,7 +258,9 @@ def run_once(subject: Subject, measure: str, settings: Settings) -> Row:
             port = subject.start(processes, service_port)
             processes.wait(lambda: echoes(port), "an echo through the subject")
         bench = Bench(processes, service, service_port, port)
-        row = MEASURES[measure](bench, settings)
+        take = MEASURES[measure]
+        assert take is not None
+        row = take(bench, settings)
         if not row:
             raise RunFailed("no numbers")
         return row

@@ -111,6 +111,18 @@ COLUMNS: dict[str, list[Column]] = {
         Column("load CPU us", "cpu_load", _TENTHS),
     ],
 }
+COLUMNS["http"] = [
+    column
+    for name in ("kept", "new")
+    for column in (
+        Column(f"{name}: requests/s", f"{name}_rps"),
+        Column("/ frp", f"{name}_rps", _FINE, _FRP),
+        Column("/ frp-default", f"{name}_rps", _FINE, _FRP_DEFAULT),
+        Column("p99 ms", f"{name}_p99", _TENTHS),
+        Column("server CPU us", f"{name}_cpu"),
+        Column("errors", f"{name}_errors"),
+    )
+]
 TITLES = {
     "throughput": "Throughput of one stream, and CPU for each GiB",
     "streams": "Throughput of many streams at once, and CPU for each GiB",
@@ -118,6 +130,7 @@ TITLES = {
     "fairness": "Round trip of one byte beside a stream that is kept full",
     "connections": "New streams for each second, each with one byte there and back",
     "idle": "Memory for each idle stream",
+    "http": "HTTP requests through a host name, 32 connections, the server on one core",
     "packets": "UDP: datagrams of 1,200 bytes for each second without loss",
 }
 
@@ -146,6 +159,8 @@ class Target:
 
 
 _LINK = "relaytun-link"
+_PUBLIC = "relaytun-public"
+_PUBLIC_LINK = "relaytun-public-link"
 _SPLICED: Versus = ("haproxy-splice",)
 _STCP: Versus = ("frp-stcp",)
 TARGETS = [
@@ -179,6 +194,27 @@ TARGETS = [
         1.5,
         True,
         _LINK,
+    ),
+    Target("public port: throughput / frp", "throughput", "mb_s", _FRP, 1.0, True, _PUBLIC),
+    Target("HTTP, kept connections / frp", "http", "kept_rps", _FRP, 0.7, True, _PUBLIC),
+    Target("HTTP, new connections / frp", "http", "new_rps", _FRP, 0.7, True, _PUBLIC),
+    Target(
+        "HTTP, kept connections, link / frp-default",
+        "http",
+        "kept_rps",
+        _FRP_DEFAULT,
+        0.7,
+        True,
+        _PUBLIC_LINK,
+    ),
+    Target(
+        "HTTP, new connections, link / frp-default",
+        "http",
+        "new_rps",
+        _FRP_DEFAULT,
+        0.7,
+        True,
+        _PUBLIC_LINK,
     ),
     Target("UDP: packets/s / frp-default", "packets", "packets", _FRP_DEFAULT, 3.0, True, _LINK),
     Target("UDP: packets/s / frp", "packets", "packets", _FRP, 3.0, True, _LINK),

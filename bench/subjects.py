@@ -21,7 +21,8 @@ class Subject:
 
     `hops` counts the processes that a byte passes; `about` is for the reader of the table;
     `start` takes the run and the service's port and returns the port to load; `version` is None
-    when the program is missing; `start_udp` does what `start` does for a service that speaks UDP.
+    when the program is missing; `start_udp` does what `start` does for a service that speaks UDP,
+    and `start_http` opens the host name `web.HOST` on a port for HTTP.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Subject:
     start: Start
     version: Callable[[], str | None]
     start_udp: Start | None = None
+    start_http: Start | None = None
 
 
 def _tool(program: str, flag: str, pattern: str, *also: str) -> Callable[[], str | None]:
@@ -147,13 +149,38 @@ SUBJECTS = [
         start_udp=tunnels.relaytun_link_udp,
     ),
     Subject(
+        "relaytun-public",
+        2,
+        "public port, raw mode",
+        tunnels.relaytun_public,
+        _relaytun,
+        start_http=tunnels.relaytun_http,
+    ),
+    Subject(
+        "relaytun-public-link",
+        2,
+        "public port, link: TLS to the server, multiplexed",
+        tunnels.relaytun_public_link,
+        _relaytun,
+        start_udp=tunnels.relaytun_public_link_udp,
+        start_http=tunnels.relaytun_http_link,
+    ),
+    Subject(
         "rathole", 2, "plain TCP", rathole.plain, _rathole("client"), start_udp=rathole.plain_udp
     ),
     Subject("rathole-tls", 2, "TLS", rathole.tls, _rathole("tls"), start_udp=rathole.tls_udp),
     Subject(
         "rathole-noise", 2, "noise", rathole.noise, _rathole("noise"), start_udp=rathole.noise_udp
     ),
-    Subject("frp", 2, "tcp, no mux, no TLS", frp.plain, _FRP, start_udp=frp.plain_udp),
+    Subject(
+        "frp",
+        2,
+        "tcp, no mux, no TLS",
+        frp.plain,
+        _FRP,
+        start_udp=frp.plain_udp,
+        start_http=frp.plain_http,
+    ),
     Subject("frp-stcp", 3, "stcp with a visitor, no mux, no TLS", frp.stcp_plain, _FRP),
     Subject(
         "frp-default",
@@ -162,6 +189,7 @@ SUBJECTS = [
         frp.default,
         _FRP,
         start_udp=frp.default_udp,
+        start_http=frp.default_http,
     ),
     Subject(
         "frp-stcp-default",

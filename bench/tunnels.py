@@ -10,9 +10,11 @@ import getpass
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .processes import Processes, free_port, neighbour, require
+from .web import HOST
 
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
 
@@ -39,26 +41,50 @@ def relaytun_link_udp(run: Processes, service: int) -> int:
     return _relaytun(run, service, "udp", "link")
 
 
+def relaytun_public(run: Processes, service: int) -> int:
+    """A public port of the server, raw: two hops."""
+    return _relaytun_public(run, service, "tcp", "raw")
+
+
+def relaytun_public_link(run: Processes, service: int) -> int:
+    """A public port in link mode: encrypted to the server, multiplexed, resumable."""
+    return _relaytun_public(run, service, "tcp", "link")
+
+
+def relaytun_public_link_udp(run: Processes, service: int) -> int:
+    """A public UDP port."""
+    return _relaytun_public(run, service, "udp", "link")
+
+
+def relaytun_http(run: Processes, service: int) -> int:
+    """A host name on the server's HTTP port, raw."""
+    return _relaytun_http(run, service, "raw")
+
+
+def relaytun_http_link(run: Processes, service: int) -> int:
+    """A host name, over a link to the provider."""
+    return _relaytun_http(run, service, "link")
+
+
+def _relaytun_http(run: Processes, service: int, mode: str) -> int:
+    port = free_port()
+    client = _relaytun_server(run, f"[http]\nvhost_http_port = {port}\n")
+    client(
+        "provider",
+        f"""[service:bench]
+protocol = http
+mode = {mode}
+local_host = 127.0.0.1
+local_port = {service}
+custom_domains = {HOST}
+""",
+    )
+    return port
+
+
 def _relaytun(run: Processes, service: int, protocol: str, mode: str) -> int:
     port = free_port(protocol)
-    twistd = [*_twistd(), "-n", "--pidfile="]
-    state = run.folder / "server"
-    config = run.write("server.ini", "[server]\nsession_timeout = 1h\n")
-    listen = ["--control", "0", "--relay", "0", "--host", "127.0.0.1"]
-    place = ["--public-host", "127.0.0.1", "--state-dir", str(state)]
-    run.spawn("server", [*twistd, "relaytun-server", "--config", config, *listen, *place])
-    invite = state / "invite"
-    run.wait(invite.exists, "an invite")
-
-    def client(role: str, section: str) -> None:
-        text = f"""[client]
-invite_file = {invite}
-client_id = {role}
-state_dir = {run.folder / role}
-{section}"""
-        path = run.write(f"{role}.ini", text)
-        run.spawn(role, [*twistd, "relaytun-client", "--config", path])
-
+    client = _relaytun_server(run)
     client(
         "provider",
         f"""[service:bench]
@@ -78,6 +104,45 @@ local_port = {port}
 """,
     )
     return port
+
+
+def _relaytun_public(run: Processes, service: int, protocol: str, mode: str) -> int:
+    port = free_port(protocol)
+    client = _relaytun_server(run, "[public]\nallow_ports = 1024-65535\n")
+    client(
+        "provider",
+        f"""[service:bench]
+protocol = {protocol}
+mode = {mode}
+local_host = 127.0.0.1
+local_port = {service}
+remote_port = {port}
+""",
+    )
+    return port
+
+
+def _relaytun_server(run: Processes, sections: str = "") -> Callable[[str, str], None]:
+    """Start a server; what starts a client, of a role and with further sections."""
+    twistd = [*_twistd(), "-n", "--pidfile="]
+    state = run.folder / "server"
+    config = run.write("server.ini", f"[server]\nsession_timeout = 1h\n{sections}")
+    listen = ["--control", "0", "--relay", "0", "--host", "127.0.0.1"]
+    place = ["--public-host", "127.0.0.1", "--state-dir", str(state)]
+    run.spawn("server", [*twistd, "relaytun-server", "--config", config, *listen, *place])
+    invite = state / "invite"
+    run.wait(invite.exists, "an invite")
+
+    def client(role: str, section: str) -> None:
+        text = f"""[client]
+invite_file = {invite}
+client_id = {role}
+state_dir = {run.folder / role}
+{section}"""
+        path = run.write(f"{role}.ini", text)
+        run.spawn(role, [*twistd, "relaytun-client", "--config", path])
+
+    return client
 
 
 def ssh(run: Processes, service: int) -> int:

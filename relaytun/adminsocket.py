@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from .errors import UserError
 from .interfaces import IReactor
@@ -27,6 +30,8 @@ NAME = "control.sock"
 #: Seconds that a question waits for its answer.
 ASK_TIMEOUT = 5.0
 
+_log = Logger()
+
 Commands = Mapping[str, Callable[[], Any]]
 
 
@@ -35,8 +40,8 @@ class AdminService(Service):
 
     def __init__(self, reactor: IReactor, directory: Path, commands: Commands) -> None:
         """
-        @param commands: each gives what is to be answered, as JSON values; C{ping} is always
-            there.
+        @param commands: each gives what is to be answered, as JSON values, or a Deferred of that;
+            C{ping} is always there.
         """
         self._reactor = reactor
         self._directory = directory
@@ -91,20 +96,27 @@ class _Question(LineOnlyReceiver):
     factory: _Factory
 
     def lineReceived(self, line: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(json.dumps(self._answer(line)).encode() + b"\n")
-        self.transport.loseConnection()
-
-    def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             command = self.factory.commands[json.loads(line)["command"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             known = ", ".join(sorted(self.factory.commands))
-            return {"error": f"no such command; there are: {known}"}
-        try:
-            return {"ok": command()}
-        except UserError as error:
-            return {"error": str(error)}
+            self._answer({"error": f"no such command; there are: {known}"})
+            return
+        answer: Deferred[Any] = maybeDeferred(command)
+        answer.addCallback(lambda value: {"ok": value})
+        answer.addErrback(_refusal).addCallback(self._answer)
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        assert self.transport is not None
+        self.transport.write(json.dumps(answer).encode() + b"\n")
+        self.transport.loseConnection()
+
+
+def _refusal(failure: Failure) -> dict[str, str]:
+    if failure.check(UserError):
+        return {"error": str(failure.value)}
+    _log.failure("a command failed", failure)
+    return {"error": "it failed; the log says more"}
 
 
 class _Factory(ServerFactory[_Question]):

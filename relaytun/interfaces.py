@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
+    IReactorFromThreads,
     IReactorPluggableNameResolver,
     IReactorSocket,
     IReactorTCP,
@@ -15,6 +16,7 @@ from twisted.internet.interfaces import (
 class IReactor(
     IReactorCore,
     IReactorFDSet,
+    IReactorFromThreads,
     IReactorPluggableNameResolver,
     IReactorSocket,
     IReactorTCP,

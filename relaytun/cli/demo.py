@@ -30,6 +30,7 @@ _CLIENT = """[client]
 invite_file = {folder}/server/invite
 client_id = {name}
 state_dir = {folder}/{name}
+drain_timeout = 0
 """
 _PROVIDER = """
 [service:web-page]

@@ -18,7 +18,9 @@ from .clients import clients
 from .connect import connect
 from .demo import demo
 from .doctor import doctor
+from .expose import expose
 from .id import own_id
+from .reload import reload_config
 from .status import status
 
 
@@ -43,7 +45,19 @@ def relaytun() -> None:
     """
 
 
-for _command in (check, clients, connect, demo, doctor, own_id, status):
+_COMMANDS = (
+    check,
+    clients,
+    connect,
+    demo,
+    doctor,
+    expose,
+    own_id,
+    reload_config,
+    status,
+)
+
+for _command in _COMMANDS:
     relaytun.add_command(_command)
 
 

@@ -7,7 +7,7 @@ It offers nothing, is in no client list, and displaces nobody.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -37,16 +37,26 @@ async def online(
 
 @contextlib.asynccontextmanager
 async def all_online(
-    reactor: IReactor, config: ClientConfig, identity: Identity | None = None
+    reactor: IReactor,
+    config: ClientConfig,
+    identity: Identity | None = None,
+    *,
+    transient: bool = True,
+    prepare: Callable[[Sequence[ServerConnection]], None] = lambda connections: None,
 ) -> AsyncIterator[list[ServerConnection]]:
     """
     As L{online}, at all servers: goes on when there is one, and keeps trying the others.
 
+    @param transient: whether it offers nothing and displaces nobody.
+    @param prepare: called with the connections before they sign in.
     @raise UserError: if it cannot sign in anywhere, or the state directory cannot be used.
     """
     if identity is None:
         identity = identity_of(StateDir(config.state_dir))
-    connections = connections_to(reactor, config, identity, transient=True)
+    connections = connections_to(
+        reactor, config, identity, transient=transient, first_must_succeed=True
+    )
+    prepare(connections)
     for connection in connections:
         connection.startService()
     try:

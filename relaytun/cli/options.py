@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..config import ClientConfig, load_client, values
+from ..config import ClientConfig, domains, load_client, values
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,6 +49,9 @@ def local_address(text: str) -> tuple[str, int]:
 IDENTIFIER = _Parsed("id", values.identifier)
 FINGERPRINT = _Parsed("sha256:...", values.fingerprint)
 LOCAL_ADDRESS = _Parsed("[host:]port", local_address)
+PORT_OR_ZERO = _Parsed("port", values.port_or_zero)
+DOMAIN = _Parsed("name", domains.wildcard_domain)
+SUBDOMAIN = _Parsed("name", domains.subdomain)
 
 config_option = click.option("--config", "-c", metavar="FILE", help="Configuration file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

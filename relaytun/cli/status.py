@@ -59,7 +59,7 @@ def state_dirs(config: str | None, state_dir: str | None) -> list[Path]:
     return [load(config, {}).state_dir]
 
 
-def ask_first(directories: Iterable[Path]) -> Any:
+def ask_first(directories: Iterable[Path], command: str = "status") -> Any:
     """
     What the first daemon that answers says.
 
@@ -68,7 +68,7 @@ def ask_first(directories: Iterable[Path]) -> Any:
     refusals = []
     for directory in directories:
         try:
-            return ask(directory, "status")
+            return ask(directory, command)
         except UserError as error:
             refusals.append(str(error))
     raise UserError("; ".join(refusals))

@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..ends.legdialer import LegDialer
 from ..ends.refusals import RequestError
 from ..interfaces import IReactor
 from ..wire import messages
@@ -59,6 +60,8 @@ class ServerConnection(Service):
     """
     @ivar control: the control connection, while there is one.
     @ivar rtt: seconds that the last heartbeat took there and back.
+    @ivar going_away: the server is about to end: new sessions are to be had elsewhere.
+    @ivar dialer: how legs of its sessions get to the relay.
     @ivar hurries: each tells whether somebody's streams wait for the server to come back.
     @ivar finished: fires with a L{LoginError} when it gives up (without C{auto_reconnect}, or
         after a first failure with C{first_must_succeed}).
@@ -76,9 +79,11 @@ class ServerConnection(Service):
         auto_reconnect: bool = True,
         first_must_succeed: bool = False,
         jitter: Callable[[], float] = random.random,
+        dialer: LegDialer | None = None,
     ) -> None:
         """
         @param login: one attempt to sign in.
+        @param dialer: how legs of sessions with this server are dialled.
         @param reconnect_interval: seconds; the back-off is between 0 and
             C{min(30, reconnect_interval * 2^failures)}.
         @param first_must_succeed: whether to give up if the very first attempt fails: somebody
@@ -91,6 +96,7 @@ class ServerConnection(Service):
         self._auto_reconnect = auto_reconnect
         self._first_must_succeed = first_must_succeed
         self._jitter = jitter
+        self.dialer = dialer
         self._listeners: list[Listener] = []
         self._waiting: list[Deferred[Control]] = []
         self._answers: dict[str, Deferred[Message]] = {}
@@ -100,6 +106,7 @@ class ServerConnection(Service):
         self._thrown_out = False
         self._running: Deferred[None] | None = None
         self.control: Control | None = None
+        self.going_away = False
         self.rtt: float | None = None
         self.hurries: list[Callable[[], bool]] = []
         self.finished: Deferred[LoginError] = Deferred()
@@ -109,6 +116,19 @@ class ServerConnection(Service):
         self._listeners.append(listener)
         if self.control is not None:
             listener.control_up(self.control)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """It hears of nothing any more; nothing happens if it did not."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def configure(
+        self, heartbeat_interval: float, reconnect_interval: float, auto_reconnect: bool
+    ) -> None:
+        """These hold from the next heartbeat, and the next attempt, on."""
+        self._heartbeat_interval = heartbeat_interval
+        self._reconnect_interval = reconnect_interval
+        self._auto_reconnect = auto_reconnect
 
     def persist(self) -> None:
         """From now on a server that cannot be used is no reason to give up."""
@@ -246,6 +266,7 @@ class ServerConnection(Service):
 
     async def _use(self, control: Control) -> None:
         self.control = control
+        self.going_away = False
         self._thrown_out = False
         self._log.info("signed in as {client}", client=control.client_id)
         control.listen(self._received)
@@ -280,6 +301,9 @@ class ServerConnection(Service):
         elif isinstance(message, messages.Error):
             self._received_error(message)
         else:
+            if isinstance(message, messages.GoingAway):
+                self.going_away = True
+                self._log.info("the server ends in {wait:.0f} s at most", wait=message.seconds)
             for listener in list(self._listeners):
                 listener.received(message)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from msgspec import UNSET
 
 from ..config import ConnectConfig
-from ..ends.legs import ClientSession, channel_key, given
+from ..ends.legs import ClientSession
 from ..ends.refusals import PeerRefused
 from ..knownpeers import KnownPeers
 from ..wire.messages import CreateSession
-from ..wire.preamble import Role
 from ..wire.text import printable
 
 
@@ -23,24 +20,9 @@ def session_of(granted: CreateSession, connect: ConnectConfig, known: KnownPeers
     """
     _judge(granted, connect, known)
     try:
-        key = channel_key(granted.channel_key)
+        return ClientSession.granted(granted)
     except ValueError:
         raise PeerRefused("the server granted a session with no channel key") from None
-    return ClientSession(
-        id=granted.session_id,
-        peer=granted.peer_client_id,
-        service=granted.service.id,
-        role=Role.VISITOR,
-        channel_key=key,
-        relay=granted.relay_addr,
-        since=time.time(),
-        mode=granted.mode,
-        protocol=granted.service.protocol,
-        datagram_session=given(granted.datagram_session),
-        peer_fingerprint=given(granted.peer_fingerprint) or "",
-        peer_process=given(granted.peer_process),
-        compressed=granted.service.compression == "zstd",
-    )
 
 
 def _judge(granted: CreateSession, connect: ConnectConfig, known: KnownPeers) -> None:

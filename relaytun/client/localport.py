@@ -90,6 +90,10 @@ class LocalPort(Service):
             self._waiting = Deferred.fromCoroutine(waiting)
             self._waiting.addErrback(lambda failure: failure.trap(CancelledError, LoginError))
 
+    def close(self) -> None:
+        """No new streams; those that there are go on."""
+        self._close_tcp()
+
     def stopService(self) -> Deferred[Any] | None:
         super().stopService()
         if self._waiting is not None:

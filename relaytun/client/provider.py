@@ -14,16 +14,16 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
-from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, given
-from ..ends.machinery import Machinery
+from ..ends.legs import ClientSession, Leg, LegRefused, channel_key, dial_relay, given
 from ..errors import UserError
 from ..plane.accept import reset
 from ..plane.splice import Splice
@@ -32,6 +32,7 @@ from ..wire.messages import Message
 from ..wire.moods import Mood
 from ..wire.preamble import Role
 from .connection import ServerConnection
+from .machinery import ClientMachinery
 from .providerlink import Links
 from .servicedialer import ServiceDialer
 from .signalling import Control
@@ -40,6 +41,8 @@ from .signalling import Control
 FEWEST_SPARES = 2
 MOST_SPARES = 16
 LINK_SPARES = 1
+#: Seconds without a stream that found no spare leg, after which half as many are kept.
+CALM = 30.0
 #: Seconds between attempts to get a spare leg that the relay does not take.
 SPARE_PAUSE = 2.0
 
@@ -53,7 +56,7 @@ class Provider:
 
     def __init__(
         self,
-        machinery: Machinery,
+        machinery: ClientMachinery,
         connection: ServerConnection,
         services: Sequence[ServiceConfig],
         links: Links,
@@ -65,6 +68,38 @@ class Provider:
         self._services = {service.id: service for service in services}
         self.sessions: dict[str, _ProviderSession] = {}
         connection.add_listener(self)
+
+    def offer(self, services: Sequence[ServiceConfig]) -> None:
+        """
+        These are offered from now on, and end what is not among them as it was.
+
+        Sessions of services that stay as they were go on, and so do those of visitors who are
+        still allowed.
+        """
+        before = self._services
+        self._services = {service.id: service for service in services}
+        for held in list(self.sessions.values()):
+            name, peer = held.session.service, held.session.peer
+            if not goes_on(before.get(name), self._services.get(name), peer):
+                self._connection.send(
+                    messages.RejectSession(session_id=held.session.id, reason="not offered")
+                )
+                held.cut()
+
+    def offer_nothing(self) -> None:
+        """No new sessions and no new streams; those that there are go on."""
+        self._services = {}
+        for held in list(self.sessions.values()):
+            held.retire()
+
+    @property
+    def raw_streams(self) -> int:
+        """Streams of raw sessions."""
+        return sum(
+            len(held.session.streams)
+            for held in self.sessions.values()
+            if held.session.mode == "raw"
+        )
 
     def control_up(self, control: Control) -> None:
         """Offers come by themselves."""
@@ -123,6 +158,8 @@ class Provider:
             protocol=service.protocol,
             datagram_session=given(offer.datagram_session),
             peer_fingerprint=fingerprint,
+            public=offer.public is True,
+            dialer=self._connection.dialer,
         )
         self._log.info(
             "{client} visits {service}, session {id}",
@@ -131,6 +168,7 @@ class Provider:
             id=session.id,
         )
         self.sessions[session.id] = _ProviderSession(self, session, service)
+        self.machinery.events.fire("session_opened", **session.about)
         self._connection.send(messages.AcceptSession(session_id=session.id))
         self.sessions[session.id].fill()
 
@@ -142,8 +180,11 @@ class Provider:
         @return: the fingerprint that the visitor has to prove; empty if it need not.
         @raise UserError: if it may not visit.
         """
+        public = offer.public is True
         allowed = service.admit(offer.from_client_id)
-        if allowed is None:
+        if public and service.public is None:
+            raise UserError("it is not public")
+        if allowed is None and not public:
             raise UserError("it is not in allow")
         if offer.mode != service.mode:
             raise UserError(f"the server offers it in mode {offer.mode}, it is {service.mode}")
@@ -151,7 +192,8 @@ class Provider:
         if service.mode == "link":
             if not told:
                 raise UserError("it has no identity")
-            self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
+            if allowed is not None and not public:
+                self.machinery.known.check(offer.from_client_id, told, allowed.fingerprint)
         return told
 
 
@@ -168,6 +210,8 @@ class _ProviderSession:
         self._target = LINK_SPARES if session.mode == "link" else FEWEST_SPARES
         self._legs: set[Deferred[None]] = set()
         self._spares = 0
+        self._idle: list[Deferred[socket.socket]] = []
+        self._calm: IDelayedCall | None = None
 
     def fill(self) -> None:
         """Dial spare legs until there are enough."""
@@ -179,12 +223,15 @@ class _ProviderSession:
         """A visitor's leg found no spare one."""
         if self.session.mode == "raw":
             self._target = min(MOST_SPARES, self._target * 2)
+            self._calm_down_later()
         self._start(self._asked(channel))
         self.fill()
 
     def retire(self) -> None:
         """No new streams."""
         self.session.live = False
+        if self._calm is not None and self._calm.active():
+            self._calm.cancel()
         for leg in list(self._legs):
             leg.cancel()
         self._forget_if_over()
@@ -207,21 +254,40 @@ class _ProviderSession:
 
     async def _spare(self, serial: int) -> None:
         provider = self._provider
+        leg = Deferred.fromCoroutine(self._leg(serial, spare=True))
+        self._idle.append(leg)
+        sock = None
         try:
-            sock = await self._leg(serial, spare=True)
+            sock = await leg
+        except CancelledError:
+            pass  # Too many, or the session is over.
         except (LegRefused, OSError, ConnectError, DNSLookupError):
             await deferLater(provider.machinery.reactor, SPARE_PAUSE)
-            sock = None
+        finally:
+            self._idle.remove(leg)
         self._spares -= 1
         serving = Deferred.fromCoroutine(self._serve(sock)) if sock is not None else succeed(None)
         self.fill()  # After the stream's first steps: a program waits for those.
         await serving
 
+    def _calm_down_later(self) -> None:
+        if self._calm is not None and self._calm.active():
+            self._calm.reset(CALM)
+        else:
+            self._calm = self._provider.machinery.reactor.callLater(CALM, self._calm_down)
+
+    def _calm_down(self) -> None:
+        """Spare legs are descriptors, here and at the server: keep no more than are used."""
+        self._target = max(FEWEST_SPARES, self._target // 2)
+        for leg in self._idle[: self._spares - self._target]:
+            leg.cancel()
+        if self._target > FEWEST_SPARES:
+            self._calm_down_later()
+
     async def _leg(self, number: int, spare: bool = False) -> socket.socket:
         """@return: a leg that has found its partner."""
-        provider, relay = self._provider, self.session.relay
-        machinery = provider.machinery
-        sock = await machinery.dialer.dial(relay.host, relay.port)
+        machinery = self._provider.machinery
+        sock = await dial_relay(machinery, self.session)
         return await Leg(machinery.reactor, sock, self.session.preamble(number, spare)).verdict
 
     async def _asked(self, channel: int) -> None:
@@ -256,5 +322,17 @@ class _ProviderSession:
         self._forget_if_over()
 
     def _forget_if_over(self) -> None:
-        if not self.session.live and not self.session.streams:
-            self._provider.sessions.pop(self.session.id, None)
+        provider, session = self._provider, self.session
+        if session.live or session.streams:
+            return
+        if provider.sessions.pop(session.id, None) is not None:
+            provider.machinery.events.fire("session_closed", **session.about)
+
+
+def goes_on(old: ServiceConfig | None, new: ServiceConfig | None, visitor: str) -> bool:
+    """Whether C{visitor}'s sessions of a service go on when C{new} is offered instead of C{old}."""
+    if old is None or new is None or old.admit(visitor) != new.admit(visitor):
+        return False
+    return structs.replace(old, description="", allow=()) == structs.replace(
+        new, description="", allow=()
+    )

@@ -8,7 +8,7 @@ visitor by TLS first, and what it then names is looked for among that visitor's 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
@@ -30,6 +29,7 @@ from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
 from ..wire.preamble import Role
+from .machinery import ClientMachinery
 from .servicedialer import ServiceDialer
 from .udp_provider import ProviderDatagrams
 
@@ -46,13 +46,15 @@ class Links:
     All of them, by the visitor's fingerprint and the link's id.
 
     @ivar dialer: for the services, also those of raw sessions.
+    @ivar refusing: whether new streams are refused.
     """
 
     _log = Logger()
 
-    def __init__(self, machinery: Machinery) -> None:
+    def __init__(self, machinery: ClientMachinery) -> None:
         self.machinery = machinery
         self.dialer = ServiceDialer(machinery.dialer)
+        self.refusing = False
         self._links: dict[tuple[str, bytes], ProviderLink] = {}
         # By the session itself: its id is the word of one server among several.
         self._newcomers: dict[ClientSession, list[_Newcomer]] = {}
@@ -89,7 +91,8 @@ class Links:
         if wanted != service.id.encode():
             refuse(channel, Reset.FORBIDDEN)
             return
-        self.machinery.known.remember(session.peer, session.peer_fingerprint)
+        if not session.public:
+            self.machinery.known.remember(session.peer, session.peer_fingerprint)
         key = session.peer_fingerprint, link_id
         known = self._links.get(key)
         if known is None:
@@ -100,6 +103,7 @@ class Links:
                 refuse(channel, Reset.LIMIT)
                 return
             known = self._links[key] = ProviderLink(self, service, link_id)
+            known.visitor = session.peer
         elif known.service.id != service.id:
             refuse(channel, Reset.FORBIDDEN)
             return
@@ -127,6 +131,29 @@ class Links:
             if known is ended:
                 del self._links[key]
 
+    def end(self, over: Callable[[ServiceConfig, str], bool]) -> None:
+        """
+        End the links of services that are not offered any more as they were.
+
+        @param over: whether that is so, for a service and its visitor.
+        """
+        for waiting in list(self._newcomers.values()):
+            for newcomer in list(waiting):
+                if over(newcomer.service, newcomer.session.peer):
+                    newcomer.close()
+        for known in list(self):
+            if over(known.service, known.visitor):
+                known.link.close(Reset.FORBIDDEN)
+
+    def take_no_more(self) -> None:
+        """Refuse new streams from now on; those that there are go on."""
+        self.refusing = True
+
+    @property
+    def streams(self) -> int:
+        """Streams of all links."""
+        return sum(len(known.link.streams) for known in self)
+
     def close(self) -> None:
         """End them all."""
         for waiting in list(self._newcomers.values()):
@@ -141,6 +168,7 @@ class ProviderLink:
     One visitor's link to one service.
 
     @ivar session: the session of its last channel.
+    @ivar visitor: the name of the client that has the other end.
     """
 
     _log = Logger()
@@ -149,6 +177,7 @@ class ProviderLink:
         machinery = links.machinery
         self.service = service
         self.session: ClientSession | None = None
+        self.visitor = ""
         self._links = links
         self._dialling: set[Deferred[None]] = set()
         self.link = Link(
@@ -190,7 +219,7 @@ class ProviderLink:
 
     def opened(self, link: Link, stream: Stream) -> None:
         """A stream for the service."""
-        if self.service.protocol == "udp":
+        if self.service.protocol == "udp" or self._links.refusing:
             stream.reset(Reset.SERVICE)
             return
         if stream.flags & frames.ZSTD and not (self.service.compression and zstd.AVAILABLE):

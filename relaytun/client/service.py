@@ -3,7 +3,7 @@ The client as a tree of services::
 
     Client
     |-- ServerConnection ...  signs in, again and again; one for each server
-    |-- AdminService        control.sock: status
+    |-- AdminService        control.sock: status, reload
     |-- HealthChecks        of the services that have one
     `-- _Listener ...       one for each [connect:...]
 """
@@ -11,20 +11,21 @@ The client as a tree of services::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from msgspec import UNSET
+from msgspec import structs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from .. import __version__
 from ..adminsocket import AdminService
-from ..config import ClientConfig, ServerAddress, ServiceConfig
-from ..ends.machinery import Machinery
+from ..config import ClientConfig, ConnectConfig, ServerAddress, ServiceConfig
+from ..draining import until_idle
 from ..errors import UserError
+from ..events import Events
+from ..hooks import Hooks
 from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
 from ..link.handshake import LinkTLS
@@ -32,13 +33,20 @@ from ..link.identity import Identity
 from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
+from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
-from ..wire import messages
+from ..wire.messages import Message, ServiceHealth, UpdateServices
 from .connection import ServerConnection
 from .health import HealthChecks
+from .httpproxy import proxy_for
+from .legdialer import ServerLegs
 from .localport import LocalPort
-from .provider import Provider
+from .machinery import ClientMachinery
+from .offering import Offer
+from .provider import Provider, goes_on
 from .providerlink import Links
+from .publicity import Publicity
+from .route import Route
 from .signalling import Control, LoginError, login
 from .visitor import Visitor
 
@@ -71,51 +79,66 @@ def check_compression(service: ServiceConfig) -> None:
 
 
 def connections_to(
-    reactor: IReactor, config: ClientConfig, identity: Identity, *, transient: bool
+    reactor: IReactor,
+    config: ClientConfig,
+    identity: Identity,
+    *,
+    transient: bool,
+    first_must_succeed: bool | None = None,
+    offer: Offer | None = None,
 ) -> list[ServerConnection]:
     """
     The client's standing with each of the servers of C{config}.
 
-    @param transient: a visitor of short life, beside the daemon of the same client; it gives up
-        if it cannot sign in at once.
+    @param transient: a visitor of short life, beside the daemon of the same client.
+    @param first_must_succeed: whether to give up if it cannot sign in at once; by default, if
+        C{transient}.
+    @param offer: what each login registers; by default the services of C{config}, and none if
+        C{transient}.
     """
-    services = tuple(
-        messages.Service(
-            id=service.id,
-            protocol=service.protocol,  # type: ignore[arg-type]
-            local_port=service.local_port,
-            local_host=service.local_host,
-            description=service.description or None,
-            mode=service.mode,  # type: ignore[arg-type]
-            compression=service.compression or UNSET,  # type: ignore[arg-type]
-        )
-        for service in config.services
-        if not transient
-    )
+    offered = offer or Offer(() if transient else config.services)
 
-    def attempt(server: ServerAddress) -> Deferred[Control]:
-        return Deferred.fromCoroutine(
-            login(reactor, server, identity, config.client_id, services, transient)
+    async def attempt(route: Route, legs: ServerLegs) -> Control:
+        control = await login(
+            route, identity, config.client_id, offered.services, offered.exposures, transient
         )
+        legs.learn(control.response)
+        return control
 
-    return [
-        ServerConnection(
+    def connection_to(server: ServerAddress) -> ServerConnection:
+        route = route_to(reactor, config, server)
+        legs = ServerLegs(route, Dialer(reactor), config.transport)
+        return ServerConnection(
             reactor,
-            partial(attempt, server),
+            lambda: Deferred.fromCoroutine(attempt(route, legs)),
+            dialer=legs,
             heartbeat_interval=config.heartbeat_interval,
             reconnect_interval=config.reconnect_interval,
             auto_reconnect=config.auto_reconnect,
-            first_must_succeed=transient,
+            first_must_succeed=transient if first_must_succeed is None else first_must_succeed,
         )
-        for server in config.servers
-    ]
+
+    return [connection_to(server) for server in config.servers]
+
+
+def route_to(reactor: IReactor, config: ClientConfig, server: ServerAddress) -> Route:
+    """
+    How to get to one of the servers of C{config}.
+
+    @raise UserError: if the proxy that is to be used is none.
+    """
+    try:
+        proxy = proxy_for(server.host, config.proxy)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Route(reactor, server, proxy, config.ws_path.rstrip("/"))
 
 
 def machinery_of(
     reactor: IReactor, config: ClientConfig, identity: Identity, state: StateDir
-) -> Machinery:
+) -> ClientMachinery:
     """What the sessions of this client share."""
-    return Machinery(
+    return ClientMachinery(
         reactor=reactor,
         dialer=Dialer(reactor),
         pool=CarrierPool(),
@@ -126,60 +149,110 @@ def machinery_of(
 
 
 class Client(MultiService):
-    """The whole daemon."""
+    """
+    The whole daemon.
+
+    @ivar reloader: reads the configuration again.
+    @ivar reloadable: the fields of the configuration that can change while it runs, beside services
+        and connects, and what makes each of them hold.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactor, config: ClientConfig, give_up: Callable[[str], None]
+        self,
+        reactor: IReactor,
+        config: ClientConfig,
+        give_up: Callable[[str], None],
+        load: Callable[[], ClientConfig] | None = None,
+        use_log_format: Callable[[str], None] = lambda format: None,
     ) -> None:
         """
         @param give_up: called with a sentence when the client cannot go on (only without
             C{auto_reconnect}).
+        @param load: reads the configuration again; the one that there is by default.
+        @param use_log_format: changes that of the log.
         @raise UserError: if the state directory cannot be used, or a library is missing.
         """
         super().__init__()
         for service in config.services:
             check_compression(service)
-        self._config = config
+        self._config: ClientConfig = config
+        self.reloader = Reloader(load or (lambda: self._config), self._reload)
+        self.reloadable: dict[str, Callable[[ClientConfig], Any]] = {
+            "auto_reconnect": self._use_intervals,
+            "reconnect_interval": self._use_intervals,
+            "heartbeat_interval": self._use_intervals,
+            "drain_timeout": lambda config: None,  # Looked at when it is needed.
+            "hooks": self._use_hooks,
+            "log_format": lambda config: use_log_format(config.log_format),
+        }
+        self._reactor = reactor
         self._since = time.monotonic()
         self._state = StateDir(config.state_dir)
         self._identity = identity_of(self._state)
         self._machinery = machinery_of(reactor, config, self._identity, self._state)
-        self._connections = connections_to(reactor, config, self._identity, transient=False)
+        self._hooks = Hooks(reactor, config.hooks)
+        self._machinery.events.listeners.append(self._hooks.fire)
+        self._offer = Offer(config.services)
+        self._connections = connections_to(
+            reactor, config, self._identity, transient=False, offer=self._offer
+        )
         self._links = Links(self._machinery)
         self._providers = [
             Provider(self._machinery, connection, config.services, self._links)
             for connection in self._connections
         ]
-        self._visitors = [
-            Visitor(self._machinery, self._connections, connect) for connect in config.connects
-        ]
-        AdminService(reactor, config.state_dir, {"status": self.status}).setServiceParent(self)
-        for connect, visitor in zip(config.connects, self._visitors, strict=True):
-            LocalPort(reactor, connect, visitor).setServiceParent(self)
+        self._publicity = [Publicity(connection) for connection in self._connections]
+        self._connects: dict[str, _Connect] = {}
+        AdminService(
+            reactor, config.state_dir, {"status": self.status, "reload": self.reloader.reload}
+        ).setServiceParent(self)
+        for connect in config.connects:
+            self._connects[connect.name] = made = self._make_connect(connect)
+            made.port.setServiceParent(self)
         self._health = HealthChecks(reactor, config.services, self._health_changed)
         self._health.setServiceParent(self)
-        for connection in self._connections:
+        for server, connection in zip(config.servers, self._connections, strict=True):
             connection.add_listener(self._health)
             connection.setServiceParent(self)
+            connection.add_listener(_Standing(self._machinery.events, server))
             connection.hurries.append(self._links.hurry)
             connection.finished.addCallback(self._finished)
         self._give_up = give_up
+        self._gave_up = False
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if the state directory is in use or a port is busy."""
         self._state.lock()
         super().privilegedStartService()
 
+    def drain(self) -> Deferred[None]:
+        """
+        Before the end: nothing new begins, and the streams that run have time to end.
+
+        @return: fires when that is so; cancel it to have it at once.
+        """
+        seconds = 0.0 if self._gave_up else self._config.drain_timeout
+        if self._streams() and seconds:
+            for connect in self._connects.values():
+                connect.port.close()
+            self._links.take_no_more()
+            offer = UpdateServices(exposures=self._offer.exposures)  # Their streams go on, too.
+            for provider, connection in zip(self._providers, self._connections, strict=True):
+                provider.offer_nothing()
+                connection.send(offer)
+        return until_idle(self._reactor, self._streams, seconds)
+
     def stopService(self) -> Deferred[Any]:
-        for visitor in self._visitors:
-            visitor.close()
+        for connect in self._connects.values():
+            connect.visitor.close()
         self._links.close()
         for provider in self._providers:
             for session in list(provider.sessions.values()):
                 session.cut()
         stopped: Deferred[Any] = super().stopService()
+        stopped.addBoth(lambda _: self._hooks.stop())
 
         def done(result: Any) -> Any:
             self._machinery.close()
@@ -200,8 +273,8 @@ class Client(MultiService):
             for known in self._links
             if known.session is not None and known.session not in sessions
         ]
-        for visitor in self._visitors:
-            sessions.extend(visitor.reports())
+        for connect in self._connects.values():
+            sessions.extend(connect.visitor.reports())
         control = up[0].control if up else None
         return {
             "role": "client",
@@ -212,14 +285,139 @@ class Client(MultiService):
             "clients": [control.client_id if control is not None else self._config.client_id],
             "services": [service.id for service in self._config.services],
             "sessions": [session.report(rtt) for session in sessions],
+            "public": {
+                service: told
+                for publicity in self._publicity
+                for service, told in publicity.report().items()
+            },
             "fingerprint": self._identity.fingerprint,
         }
 
     def _health_changed(self, service_id: str, healthy: bool) -> None:
         for connection in self._connections:
-            connection.send(messages.ServiceHealth(service_id=service_id, healthy=healthy))
+            connection.send(ServiceHealth(service_id=service_id, healthy=healthy))
+        event = "service_online" if healthy else "service_offline"
+        self._machinery.events.fire(event, service=service_id)
 
     def _finished(self, error: LoginError) -> None:
         """One of the servers is given up: when all are, so is the client."""
         if all(connection.finished.called for connection in self._connections):
+            self._gave_up = True
             self._give_up(str(error))
+
+    def _streams(self) -> int:
+        """Streams that end with this process."""
+        return (
+            self._links.streams
+            + sum(provider.raw_streams for provider in self._providers)
+            + sum(connect.visitor.streams for connect in self._connects.values())
+        )
+
+    def _make_connect(self, connect: ConnectConfig) -> _Connect:
+        visitor = Visitor(self._machinery, self._connections, connect)
+        return _Connect(connect, visitor, LocalPort(self._reactor, connect, visitor))
+
+    async def _reload(self, config: ClientConfig) -> list[str]:
+        for service in config.services:
+            check_compression(service)
+        before = self._config
+        rest = structs.replace(config, services=before.services, connects=before.connects)
+        holds, lines = apply_changes(before, rest, self.reloadable)
+        self._config = structs.replace(holds, services=config.services, connects=config.connects)
+        lines += self._use_services(before.services, config.services)
+        lines += await self._use_connects(config.connects)
+        return lines
+
+    def _use_intervals(self, config: ClientConfig) -> None:
+        for connection in self._connections:
+            connection.configure(
+                config.heartbeat_interval, config.reconnect_interval, config.auto_reconnect
+            )
+
+    def _use_hooks(self, config: ClientConfig) -> None:
+        self._hooks.urls = dict(config.hooks)
+
+    def _use_services(
+        self, before: tuple[ServiceConfig, ...], after: tuple[ServiceConfig, ...]
+    ) -> list[str]:
+        old = {service.id: service for service in before}
+        new = {service.id: service for service in after}
+        lines = _differences("service", old, new)
+        if not lines:
+            return []
+        self._offer.use(after)
+        for connection in self._connections:  # First, so that nobody is offered what ends now.
+            connection.send(self._offer.update())
+        self._links.end(
+            lambda service, visitor: not goes_on(old.get(service.id), new.get(service.id), visitor)
+        )
+        for provider in self._providers:
+            provider.offer(after)
+        self._health.use(after)
+        for event, some, others in (
+            ("service_offline", old, new),
+            ("service_online", new, old),
+        ):
+            for service_id in some.keys() - others.keys():
+                self._machinery.events.fire(event, service=service_id)
+        return lines
+
+    async def _use_connects(self, connects: tuple[ConnectConfig, ...]) -> list[str]:
+        old = {name: made.connect for name, made in self._connects.items()}
+        new = {connect.name: connect for connect in connects}
+        lines = _differences("connect", old, new)
+        for name in [name for name in old if old[name] != new.get(name)]:
+            made = self._connects.pop(name)
+            made.visitor.leave()
+            await maybeDeferred(made.port.disownServiceParent)
+        for connect in connects:
+            if connect.name in self._connects:
+                continue
+            made = self._make_connect(connect)
+            try:
+                made.port.setServiceParent(self)
+            except UserError as error:  # The next reload tries again.
+                made.visitor.leave()
+                made.port.disownServiceParent()
+                lines.append(str(error))
+            else:
+                self._connects[connect.name] = made
+        return lines
+
+
+class _Connect(NamedTuple):
+    """A [connect:...] and what it has become."""
+
+    connect: ConnectConfig
+    visitor: Visitor
+    port: LocalPort
+
+
+class _Standing:
+    """Tells when the client signs in at a server, and when that is over."""
+
+    def __init__(self, events: Events, server: ServerAddress) -> None:
+        self._events = events
+        self._server = server.url()
+
+    def control_up(self, control: Control) -> None:
+        """Signed in."""
+        self._events.fire("connected", server=self._server, client=control.client_id)
+
+    def control_down(self) -> None:
+        """Not any more."""
+        self._events.fire("disconnected", server=self._server)
+
+    def received(self, message: Message) -> None:
+        """All the same."""
+
+
+def _differences(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """A line for each that was added, changed or removed."""
+    lines = [f"{kind} {name}: removed" for name in old if name not in new]
+    for name, value in new.items():
+        if name not in old:
+            lines.append(f"{kind} {name}: added")
+        elif old[name] != value:
+            lines.append(f"{kind} {name}: changed")
+    return lines

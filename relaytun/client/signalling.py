@@ -20,7 +20,6 @@ from msgspec import UNSET
 from OpenSSL import SSL
 from twisted.internet import error as internet_error
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -28,7 +27,6 @@ from twisted.python.failure import Failure
 
 from ..config import ServerAddress
 from ..errors import UserError
-from ..interfaces import IReactor
 from ..link.identity import Identity
 from ..plane.accept import keep_alive
 from ..tls import PinnedServer, server_verification
@@ -37,6 +35,8 @@ from ..wire.errors import WireError
 from ..wire.messages import Message
 from ..wire.proof import CHALLENGE_HEADER, login_statement
 from ..wire.text import printable
+from .httpproxy import ProxyError
+from .route import Route
 
 #: Seconds from the first packet to the registered client.
 LOGIN_TIMEOUT = 15.0
@@ -93,11 +93,11 @@ class Control:
 
 
 async def login(
-    reactor: IReactor,
-    address: ServerAddress,
+    route: Route,
     identity: Identity,
     client_id: str | None,
     services: tuple[messages.Service, ...] = (),
+    exposures: tuple[messages.Exposure, ...] = (),
     transient: bool = False,
 ) -> Control:
     """
@@ -105,13 +105,12 @@ async def login(
 
     @raise LoginError: if it does not come to that.
     """
+    reactor, address = route.reactor, route.address
     verification = server_verification(address.host, address.fingerprint)
-    factory = _SignallingFactory(reactor, address)
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, address.host, address.port)
-    if address.secure:
-        endpoint = wrapClientTLS(verification, endpoint)
+    factory = _SignallingFactory(route)
+    endpoint = route.control(verification)
     attempt: Deferred[Control] = Deferred.fromCoroutine(
-        _login(endpoint, factory, address, identity, client_id, services, transient)
+        _login(endpoint, factory, address, identity, client_id, services, exposures, transient)
     )
     attempt.addTimeout(LOGIN_TIMEOUT, reactor)
     try:
@@ -132,6 +131,7 @@ async def _login(
     identity: Identity,
     client_id: str | None,
     services: tuple[messages.Service, ...],
+    exposures: tuple[messages.Exposure, ...],
     transient: bool,
 ) -> Control:
     protocol: _SignallingProtocol = await endpoint.connect(factory)  # type: ignore[assignment]
@@ -145,6 +145,7 @@ async def _login(
         messages.Register(
             client_id=wanted,
             services=services,
+            exposures=exposures or UNSET,
             certificate=base64.b64encode(identity.der).decode("ascii"),
             proof=base64.b64encode(identity.sign(statement)).decode("ascii"),
             transient=transient,
@@ -257,9 +258,10 @@ class _SignallingFactory(WebSocketClientFactory):
     log = _Silent()
     made: _SignallingProtocol | None = None
 
-    def __init__(self, reactor: IReactor, address: ServerAddress) -> None:
+    def __init__(self, route: Route) -> None:
+        address = route.address
         headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
-        super().__init__(address.url(), headers=headers, useragent="relaytun", reactor=reactor)
+        super().__init__(route.url, headers=headers, useragent="relaytun", reactor=route.reactor)
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,
@@ -316,6 +318,8 @@ def _explain(address: ServerAddress, verification: object, error: Exception) -> 
         if error.status is not None:
             return LoginError(f"{url} is no relaytun server: it answers HTTP {error.status}")
         error = error.reason if isinstance(error.reason, Exception) else error
+    if isinstance(error, ProxyError):
+        return LoginError(f"{url} cannot be reached: {error.sentence}")
     if isinstance(error, SSL.Error):
         reasons = ", ".join(str(part[-1]) for part in error.args[0]) if error.args else ""
         return LoginError(

@@ -45,6 +45,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         reactor.stop()
 
     startup.use_monotonic_time(reactor)
+    hangup = startup.Hangup(reactor)
     with startup.exit_on_user_error(options.program):
         config = load_client(options["config"], options.given())
-        return startup.Daemon(options.program, Client(reactor, config, give_up))
+        log = startup.daemon_log(options, reactor, config.log_format)
+        load = startup.again(load_client, options)
+        client = Client(reactor, config, give_up, load, log.use_format)
+        hangup.act = client.reloader.hangup
+        return startup.Daemon(options.program, client, reactor, client.drain, log)

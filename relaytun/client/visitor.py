@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 
 from ..config import ConnectConfig
 from ..ends.legs import ClientSession
-from ..ends.machinery import Machinery
 from ..ends.rawstream import carry
 from ..ends.refusals import PeerRefused, RequestError
 from ..ends.udp_visitor import VisitorDatagrams
@@ -33,6 +32,7 @@ from ..wire.messages import Code, Message
 from ..wire.moods import Mood
 from .connection import ServerConnection
 from .grant import session_of
+from .machinery import ClientMachinery
 from .signalling import Control
 
 #: Seconds that a program waits for a control connection that is down just now.
@@ -55,7 +55,7 @@ class Visitor:
 
     def __init__(
         self,
-        machinery: Machinery,
+        machinery: ClientMachinery,
         connections: Sequence[ServerConnection],
         connect: ConnectConfig,
     ) -> None:
@@ -94,6 +94,12 @@ class Visitor:
             streams += link.users
             up, down = up + link.bytes_out, down + link.bytes_in
         return streams, up, down
+
+    @property
+    def streams(self) -> int:
+        """How many run."""
+        raw = sum(len(session.streams) for session in self.sessions.values())
+        return raw + (len(self.link.link.streams) if self.link is not None else 0)
 
     def reports(self) -> list[ClientSession]:
         """What C{relaytun status} is to show."""
@@ -155,6 +161,14 @@ class Visitor:
         if self._datagrams is not None and link is self.link:
             self._datagrams.use_path(link.path)
 
+    def leave(self) -> None:
+        """It is not needed any more: end its streams, and hear of nothing."""
+        self.close()
+        for server in self._servers:
+            server.connection.remove_listener(server)
+            if self._hurries in server.connection.hurries:
+                server.connection.hurries.remove(self._hurries)
+
     def close(self) -> None:
         """End the streams, also those to be; tell the server that the session is not needed."""
         if self._asking is not None:
@@ -210,7 +224,8 @@ class Visitor:
         while True:
             there = [each for each in self._servers if each.connection.control is not None]
             if there:
-                return there
+                # Those that are about to end are asked last.
+                return sorted(there, key=lambda each: each.connection.going_away)
             try:
                 await race([each.connection.when_connected() for each in self._servers])
             except FailureGroup:  # They do not fail, but are given up.
@@ -221,6 +236,7 @@ class Visitor:
             if granted.session_id in self.sessions:
                 raise PeerRefused("the server granted a session that there is already")
             session = session_of(granted, self.connect, self.machinery.known)
+            session.dialer = server.connection.dialer
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
@@ -231,6 +247,7 @@ class Visitor:
         self._current = session
         self._complained = None
         self._away_since = None
+        self.machinery.events.fire("session_opened", **session.about)
         return session
 
     def _asked(self, result: ClientSession | Failure) -> None:
@@ -347,6 +364,7 @@ class Visitor:
                 server.ids.discard(session.id)
             self._past.forward += session.meter.forward
             self._past.backward += session.meter.backward
+            self.machinery.events.fire("session_closed", **session.about)
 
 
 def _is_absence(error: UserError) -> bool:
@@ -382,6 +400,8 @@ class _Server:
         """The server said this."""
         if isinstance(message, messages.SessionClosed) and message.session_id in self.ids:
             self._over(message.session_id)
+        elif isinstance(message, messages.GoingAway):
+            self.control_down()
 
     def _over(self, name: str) -> None:
         session = self._visitor.sessions.get(name)

@@ -11,6 +11,7 @@ import base64
 import itertools
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -26,6 +27,7 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
+from .legdialer import LegDialer
 from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
@@ -69,6 +71,9 @@ class ClientSession:
     @ivar compressed: of a visitor's: whether the provider compresses the streams of its link.
     @ivar peer_process: what the provider calls its process, as a visitor is told.
     @ivar link: what its channels carry, if it is not raw.
+    @ivar public: the visitor is the server itself, for somebody on the Internet.
+    @ivar dialer: how its legs get to the relay; C{None}: straight to the relay port.
+    @ivar path: how the last of them got there, C{relay} (to the relay port) or C{ws}.
     """
 
     id: str
@@ -89,6 +94,43 @@ class ClientSession:
     peer_process: str | None = None
     compressed: bool = False
     link: Link | None = None
+    dialer: LegDialer | None = None
+    path: str = "relay"
+    public: bool = False
+
+    @classmethod
+    def granted(cls, granted: messages.CreateSession) -> ClientSession:
+        """
+        The visitor's, as a server grants it.
+
+        @raise ValueError: if there is no channel key in it.
+        """
+        return cls(
+            id=granted.session_id,
+            peer=granted.peer_client_id,
+            service=granted.service.id,
+            role=Role.VISITOR,
+            channel_key=channel_key(granted.channel_key),
+            relay=granted.relay_addr,
+            since=time.time(),
+            mode=granted.mode,
+            protocol=granted.service.protocol,
+            datagram_session=given(granted.datagram_session),
+            peer_fingerprint=given(granted.peer_fingerprint) or "",
+            peer_process=given(granted.peer_process),
+            compressed=granted.service.compression == "zstd",
+        )
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What every event says of it."""
+        return {
+            "session": self.id,
+            "peer": self.peer,
+            "service": self.service,
+            "role": self.role.name.lower(),
+            "mode": self.mode,
+        }
 
     def preamble(self, channel: int, spare: bool = False) -> bytes:
         """The 64 bytes of a leg of this session."""
@@ -120,7 +162,7 @@ class ClientSession:
             "service": self.service,
             "role": "visitor" if visiting else "provider",
             "mode": self.mode,
-            "path": "relay",
+            "path": self.path,
             "rtt": rtt,
             "streams": streams,
             "bytesIn": received,
@@ -153,11 +195,17 @@ async def dial_leg(machinery: Machinery, session: ClientSession) -> Leg:
     @raise OSError: if the relay cannot be reached; also Twisted's C{ConnectError} and
         C{DNSLookupError}.
     """
-    relay = session.relay
-    sock = await machinery.dialer.dial(relay.host, relay.port)
+    sock = await dial_relay(machinery, session)
     leg = Leg(machinery.reactor, sock, session.preamble(next(session.channels)))
     leg.verdict.addTimeout(VERDICT_TIMEOUT, machinery.reactor, _no_verdict)
     return leg
+
+
+def dial_relay(machinery: Machinery, session: ClientSession) -> Deferred[socket.socket]:
+    """A connection for one leg of C{session}; fails as L{dial_leg} does."""
+    if session.dialer is not None:
+        return session.dialer.dial(session)
+    return machinery.dialer.dial(session.relay.host, session.relay.port)
 
 
 def _no_verdict(result: object, timeout: float) -> NoReturn:

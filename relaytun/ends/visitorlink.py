@@ -51,6 +51,7 @@ _WORDS = {
     Reset.UNKNOWN: "the provider's process has died, and with it the streams",
     Reset.LIMIT: "the provider has too many links with this client",
     Reset.SHUTDOWN: "the provider has ended",
+    Reset.FORBIDDEN: "the provider does not offer it any more, or not to this client",
     Reset.TIMEOUT: "no channel could be had in time",
     Reset.PROTOCOL: "the provider broke the rules of the protocol",
 }
@@ -144,6 +145,11 @@ class VisitorLink:
         end.read_now()
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
+
+    def provider_is(self, process: str | None) -> None:
+        """Its streams end if this is another one than the provider's process that knows them."""
+        if process != self._provider[1]:
+            self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
 
     def close(self, why: str = "") -> None:
         """End it, with its streams; C{why}, if it is not that nobody needs it any more."""

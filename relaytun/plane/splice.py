@@ -21,6 +21,7 @@ from ..wire.moods import Mood
 from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
+from .pair import End
 
 #: The most that one stream moves before the reactor turns to the next.
 _TURN = 1024 * 1024
@@ -202,6 +203,9 @@ class _Side:
         self.carrier = None
 
     def _finish(self) -> None:
+        if isinstance(self.sock, End) and self.sock.broken:
+            self.splice.cut(Mood.ERRORY)
+            return
         self.finished = True
         if self.other.finished:
             self.splice._end(Mood.HAPPY, close_in_order)

@@ -8,24 +8,40 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType, structs
 from twisted.internet.interfaces import IReactorTime
 
+from ..events import Events
 from ..wire import messages
-from ..wire.messages import Code
+from ..wire.messages import Code, Exposure, Service
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
 
 
+class PublicSide(Protocol):
+    """What the broker tells of clients whose services are public."""
+
+    def exposures_changed(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """C{peer} has these services opened, and no others."""
+
+    def client_left(self, peer: Peer) -> None:
+        """C{peer}'s login is over."""
+
+
 class Broker:
     """
     @ivar token: what lets one in; C{None} for an open server.
+    @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
-    @ivar service_health_changed: each is called with a peer and the id of a service of its, which
-        has become healthy or is not any more.
+    @ivar public: who opens services for the public, if anybody does.
+    @ivar events: C{client_online}, C{client_offline}, C{service_online}, C{service_offline} of
+        those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
+        C{login_refused}.
+    @ivar going_away: the server is about to end, and takes no new sessions.
     """
 
     def __init__(
@@ -40,18 +56,27 @@ class Broker:
         max_bytes_per_session: int = 0,
         session_timeout: float = 300.0,
         heartbeat_timeout: float = 45.0,
+        ws_path: str | None = None,
     ) -> None:
         """@param token: C{None} for an open server."""
         self.clock = clock
+        self.events = Events()
+        self.going_away = False
         self.registry = Registry(owners, max_clients)
         self.sessions = Sessions(
-            clock, self.relay_address, max_sessions, max_bytes_per_session, session_timeout
+            clock,
+            self.relay_address,
+            max_sessions,
+            max_bytes_per_session,
+            session_timeout,
+            self.events,
         )
         self.relay_port = 0
+        self.public: PublicSide | None = None
+        self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
-        self.service_health_changed: list[Callable[[Peer, str], None]] = []
-        self._public_host = public_host
+        self.public_host = public_host
 
     @property
     def is_open(self) -> bool:
@@ -68,15 +93,26 @@ class Broker:
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
-        host = self._public_host or peer.dialled_host
+        host = peer.dialled_host if peer.public else self.public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
 
     def leave(self, peer: Peer) -> None:
         """C{peer}'s connection is closed, or it has unregistered; once is enough."""
         if not peer.gone:
             peer.gone = True
+            listed = peer.client_id is not None and not peer.transient
             self.registry.remove(peer)
             self.sessions.client_left(peer)
+            if listed and self.registry.find(peer.name) is None:
+                self._services_changed(peer, peer.services, {})
+                self.events.fire("client_offline", client=peer.name, address=peer.address)
+            if self.public is not None:
+                self.public.client_left(peer)
+
+    def expose(self, peer: Peer, exposures: Iterable[Exposure]) -> None:
+        """These of the services of C{peer} are to be public."""
+        if self.public is not None and not peer.transient:
+            self.public.exposures_changed(peer, exposures)
 
     def displace(self, peer: Peer) -> None:
         """A newer login of the same identity has C{peer}'s place."""
@@ -90,8 +126,50 @@ class Broker:
         if service is None or (service.healthy is not False) == report.healthy:
             return
         peer.services[service.id] = structs.replace(service, healthy=report.healthy)
-        for changed in self.service_health_changed:
-            changed(peer, service.id)
+        event = "service_online" if report.healthy else "service_offline"
+        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
+
+    def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
+        """
+        C{peer} is listed, with the services that it has now.
+
+        @param before: those that it, or the login whose place it took, had; C{None}: it is new.
+        """
+        if before is None:
+            self.events.fire("client_online", client=peer.name, address=peer.address)
+        self._services_changed(peer, before or {}, peer.services)
+
+    def update_services(
+        self, peer: Peer, services: dict[str, Service], exposures: tuple[Exposure, ...]
+    ) -> None:
+        """C{peer} offers these from now on; sessions of those that are as they were go on."""
+        before = peer.services
+        peer.services = {
+            name: _as_healthy_as(service, before.get(name)) for name, service in services.items()
+        }
+        gone = [name for name, old in before.items() if not _same(old, services.get(name))]
+        self.sessions.withdrawn(peer, gone)
+        self._services_changed(peer, before, peer.services)
+        self.expose(peer, exposures)
+
+    def go_away(self, seconds: float) -> None:
+        """The server ends in at most C{seconds}: no new sessions."""
+        self.going_away = True
+        for peer in self.registry.everyone():
+            peer.send(messages.GoingAway(seconds=seconds))
+
+    def _services_changed(
+        self, peer: Peer, before: Mapping[str, Service], after: Mapping[str, Service]
+    ) -> None:
+        for event, services, others in (
+            ("service_offline", before, after),
+            ("service_online", after, before),
+        ):
+            for service in services.values():
+                if service.id not in others:
+                    self.events.fire(
+                        event, client=peer.name, service=service.id, protocol=service.protocol
+                    )
 
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
@@ -100,6 +178,7 @@ class Broker:
             assigned_id=peer.name,
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
+            ws_path=UNSET if self.ws_path is None else self.ws_path,
         )
 
     def client_list(self) -> messages.ClientList:
@@ -119,6 +198,8 @@ class Broker:
 
         @return: why not, or C{None}: the provider is being asked.
         """
+        if self.going_away:
+            return Code.INTERNAL, "the server is ending; try again later"
         found = self._offered(request)
         if not isinstance(found, Peer):
             return found
@@ -165,3 +246,19 @@ class Broker:
         if not provider.provides(wanted):
             return Code.CLIENT_OFFLINE, f"{target}'s health check of {wanted} fails"
         return provider
+
+
+def _same(old: Service, new: Service | None) -> bool:
+    """Whether sessions can go on when C{new} is offered instead of C{old}."""
+    if new is None:
+        return False
+    return structs.replace(old, description=None, healthy=UNSET) == structs.replace(
+        new, description=None, healthy=UNSET
+    )
+
+
+def _as_healthy_as(service: Service, before: Service | None) -> Service:
+    """What its health check said last still holds, if it says nothing new."""
+    if before is None or service.healthy is not UNSET:
+        return service
+    return structs.replace(service, healthy=before.healthy)

@@ -69,7 +69,10 @@ class Conversation:
                 session.machine.closed()
         elif isinstance(message, messages.ServiceHealth):
             self._broker.health_changed(self._peer, message)
+        elif isinstance(message, messages.UpdateServices):
+            self._update(message)
         elif isinstance(message, messages.Unregister):
+            self._peer.said_good_bye = True
             self._broker.leave(self._peer)
             self._peer.close()
 
@@ -95,6 +98,7 @@ class Conversation:
                     success=False, error=refused.code.value, message=str(refused)
                 )
             )
+            self._broker.events.fire("login_refused", code=refused.code.value)
             if refused.code is Code.UNAUTHORIZED:
                 peer.close()
             return
@@ -103,10 +107,14 @@ class Conversation:
         peer.client_id = client_id
         peer.transient = transient
         peer.process = request.process
+        before = peer.services
         if not transient:
             peer.services = services
         if displaced is not None:
+            before = displaced.services
             self._broker.displace(displaced)
+        if not transient:
+            self._broker.came(peer, None if first and displaced is None else before)
         if first:
             self._log.info(
                 "{client} registered from {host} with {count} services",
@@ -116,6 +124,22 @@ class Conversation:
             )
         self._registered()
         peer.send(self._broker.registered(peer))
+        self._broker.expose(peer, request.exposures or ())
+
+    def _update(self, update: messages.UpdateServices) -> None:
+        peer = self._peer
+        if peer.transient:
+            peer.error(Code.FORBIDDEN, "a login of short life offers nothing")
+            return
+        try:
+            services = {service.id: self._offered(service) for service in update.services}
+        except Refused as refused:
+            peer.error(refused.code, str(refused))
+            return
+        self._log.info(
+            "{client} offers {count} services now", client=peer.name, count=len(services)
+        )
+        self._broker.update_services(peer, services, update.exposures)
 
     def _prove(self, request: messages.Register) -> None:
         """@raise Refused: if it claims an identity that it does not hold."""
@@ -179,5 +203,6 @@ class Conversation:
         return None
 
     def _turn_away(self, why: str) -> None:
+        self._broker.events.fire("login_refused", code=Code.UNAUTHORIZED.value)
         self._peer.error(Code.UNAUTHORIZED, why)
         self._peer.close()

@@ -47,7 +47,7 @@ class _FirstByte(Protocol):
         protocol: Any
         if data[:1] == _TLS_HANDSHAKE:
             protocol = self._port.tls.buildProtocol(self._address)
-        elif self._port.plaintext or is_loopback(self._host):
+        elif self._port.plaintext or is_loopback(getattr(transport.getPeer(), "host", "")):
             protocol = self._port.plain.buildProtocol(self._address)
         else:
             transport.write(
@@ -80,20 +80,25 @@ class ControlFactory(Factory[Protocol]):
     def __init__(
         self,
         reactor: IReactor,
-        signalling: IProtocolFactory,
+        inner: IProtocolFactory,
         admission: Admission,
         tls_options: Any,
         plaintext: bool,
     ) -> None:
         """
+        @param inner: of what speaks, with TLS around it or not.
         @param tls_options: the server's certificate, an C{IOpenSSLServerConnectionCreator}.
         @param plaintext: whether plain connections are taken from elsewhere than this machine.
         """
         self.reactor = reactor
         self.admission = admission
         self.plaintext = plaintext
-        self.plain = signalling
-        self.tls = TLSMemoryBIOFactory(tls_options, False, signalling)
+        self.plain = inner
+        self.use_certificate(tls_options)
+
+    def use_certificate(self, tls_options: Any) -> None:
+        """New connections see this one; those that there are keep theirs."""
+        self.tls = TLSMemoryBIOFactory(tls_options, False, self.plain)
         self.tls.noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:

@@ -27,6 +27,8 @@ class Peer:
     @ivar transient: it is a login beside the main one of its client.
     @ivar process: what it calls its process, if it does.
     @ivar services: what it offers, by id.
+    @ivar public: it is the server itself, on behalf of somebody on the Internet.
+    @ivar said_good_bye: it has unregistered; it is not just lost.
     @ivar gone: nobody listens any more.
     """
 
@@ -40,6 +42,7 @@ class Peer:
         address: str,
         dialled_host: str,
         expects_token: bool,
+        public: bool = False,
     ) -> None:
         self._send = send
         self.close = close
@@ -48,11 +51,13 @@ class Peer:
         self.address = address
         self.dialled_host = dialled_host
         self.expects_token = expects_token
+        self.public = public
         self.client_id: str | None = None
         self.fingerprint: str | None = None
         self.transient = False
         self.process: str | UnsetType = UNSET
         self.services: dict[str, Service] = {}
+        self.said_good_bye = False
         self.gone = False
 
     @property

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -76,10 +77,21 @@ class ListeningPort(Service):
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
         failures: list[Failure] = []
-        listening: Deferred[IListeningPort] = self._endpoint.listen(Factory())
+        factory = Factory[Any]()
+        factory.noisy = False
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
         listening.addCallbacks(self._listens, failures.append)
         if failures:  # Endpoints of this machine know at once.
             self._failed(failures[0].value)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are taken."""
+        return self._acceptor is not None
+
+    def close(self) -> None:
+        """No new connections; those that there are go on."""
+        self.stopService()
 
     def move(self) -> bool:
         """
@@ -100,9 +112,11 @@ class ListeningPort(Service):
         super().stopService()
         if self._acceptor is not None:
             self._acceptor.stop()
+            self._acceptor = None
         if self._listening is None:
             return None
-        stopped: Deferred[Any] | None = self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        stopped: Deferred[Any] | None = listening.stopListening()
         return stopped
 
     def _listens(self, listening: IListeningPort) -> None:
@@ -118,12 +132,30 @@ class ListeningPort(Service):
 def hand_to_twisted(
     reactor: IReactor, factory: Factory[Any]
 ) -> Callable[[socket.socket, Any], None]:
-    """@return: for an L{Acceptor}: makes each connection one of C{factory}'s protocols."""
+    """
+    @return: for an L{Acceptor}: makes each connection one of C{factory}'s protocols, which is told
+        the address that came with it: not the transport's peer if that is a load balancer.
+    """
 
     def accepted(sock: socket.socket, address: Any) -> None:
         end_in_order(sock)
         # Twisted has a duplicate.  It asks who the peer is, which fails if that has gone already.
         with sock, contextlib.suppress(OSError):
-            reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)  # type: ignore[arg-type]
+            reactor.adoptStreamConnection(sock.fileno(), sock.family, _From(factory, address))  # type: ignore[arg-type]
 
     return accepted
+
+
+class _From:
+    """A factory for the one connection from C{address}."""
+
+    def __init__(self, factory: Factory[Any], address: Any) -> None:
+        self._factory = factory
+        self._address = address
+
+    def buildProtocol(self, peer: IAddress) -> Any:
+        address = self._address
+        if isinstance(address, tuple):
+            kind = IPv6Address if ":" in address[0] else IPv4Address
+            peer = kind("TCP", *address[:2])
+        return self._factory.buildProtocol(peer)

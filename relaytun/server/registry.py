@@ -99,6 +99,14 @@ class Registry:
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._online.values())
 
+    def everyone(self) -> list[Peer]:
+        """All of them, those of short life too."""
+        return [*self._online.values(), *self._passing]
+
+    def limit(self, max_clients: int) -> None:
+        """So many may be registered from now on; who is, stays."""
+        self._max_clients = max_clients
+
     def find(self, client_id: str) -> Peer | None:
         """The registered client of this name."""
         return self._online.get(client_id)

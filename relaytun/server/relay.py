@@ -20,12 +20,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
 from ..plane.splice import Splice
 from ..wire import preamble
 from ..wire.errors import WireError
 from ..wire.moods import Mood
-from ..wire.preamble import Preamble, Refusal
+from ..wire.preamble import Preamble, Refusal, Role
 from .admission import IN_ALL, Admission, Place
 from .pairing import Match
 from .sessions import Session, Sessions
@@ -37,6 +38,10 @@ PARTNER_TIMEOUT = 10.0
 LINGER = 2.0
 #: Descriptors that legs leave to the control port, the pipes and the rest of the process.
 RESERVED_DESCRIPTORS = 384
+
+
+#: Gets a socket back that was to be a leg, and why.
+RefusedSocket = Callable[[socket.socket, Refusal], None]
 
 
 class Relay:
@@ -62,7 +67,7 @@ class Relay:
         # Half of the legs at most are strangers': these make room for each other, and so never
         # for those that are proven.
         self.admission = admission or Admission(in_all=min(IN_ALL, self._most_legs // 2))
-        self._legs: set[Leg] = set()
+        self._legs: set[Leg | AdoptedLeg] = set()
 
     def has_room(self) -> bool:
         """Whether there are descriptors for one more leg."""
@@ -90,6 +95,27 @@ class Relay:
             leg.refuse(Refusal.NOT_LIVE)
             return
         leg.proven(session)
+        self._admit(session, opening, leg)
+
+    def adopt(
+        self, session: Session, channel: int, sock: socket.socket, refused: RefusedSocket
+    ) -> None:
+        """
+        A socket of this process's own is a visitor's leg, without a preamble.
+
+        @param channel: its number, unused so far.
+        @param sock: taken over, unless it is refused.
+        """
+        self.open_legs += 1
+        leg = AdoptedLeg(self, session, sock, refused)
+        self._legs.add(leg)
+        opening = Preamble(Role.VISITOR, False, session.key, channel, b"", b"", b"")
+        if session.live:
+            self._admit(session, opening, leg)
+        else:
+            leg.refuse(Refusal.NOT_LIVE)
+
+    def _admit(self, session: Session, opening: Preamble, leg: Leg | AdoptedLeg) -> None:
         outcome = session.pairing.admit(opening, leg)
         if isinstance(outcome, Refusal):
             leg.session = None
@@ -101,7 +127,7 @@ class Relay:
             if outcome.wanted:
                 session.ask_provider(opening.channel)
 
-    def forget(self, leg: Leg) -> None:
+    def forget(self, leg: Leg | AdoptedLeg) -> None:
         """C{leg} is closed."""
         self._legs.discard(leg)
         self.open_legs -= 1
@@ -111,13 +137,13 @@ class Relay:
         self._legs -= {match.visitor, match.provider}
         # In the order of what the program waits for: the provider, which has to dial the service,
         # then the visitor's first bytes, which most likely came with the preamble.
-        _say_paired(provider)
+        match.provider.say_paired()
         channel = Splice(
             self.reactor, self._pool, visitor, provider, session.meter, self._ended(session)
         )
         session.channel_opened(channel)
         channel.read_now(channel.left)
-        _say_paired(visitor)
+        match.visitor.say_paired()
 
     def _ended(self, session: Session) -> Callable[[Splice, Mood], None]:
         def ended(channel: Splice, mood: Mood) -> None:
@@ -125,11 +151,6 @@ class Relay:
             session.channel_ended(channel, mood)
 
         return ended
-
-
-def _say_paired(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # The splice finds it dead and tells its partner.
-        sock.send(preamble.PAIRED)
 
 
 @implementer(IReadDescriptor)
@@ -221,6 +242,11 @@ class Leg:
         self._stop()
         return self._sock
 
+    def say_paired(self) -> None:
+        """Its partner is there."""
+        with contextlib.suppress(OSError):  # The splice finds it dead and tells its partner.
+            self._sock.send(preamble.PAIRED)
+
     def refuse(self, refusal: Refusal) -> None:
         """
         Say why, and close.
@@ -300,3 +326,57 @@ class Leg:
             if self._deadline.active():
                 self._deadline.cancel()
             self._deadline = None
+
+
+class AdoptedLeg:
+    """
+    A visitor's leg that begins in this process, until it is paired or turned away.
+
+    Nothing is read from it before; a peer that has gone is found when it is paired.
+    """
+
+    __slots__ = ("_deadline", "_refused", "_relay", "_sock", "session")
+
+    def __init__(
+        self, relay: Relay, session: Session, sock: socket.socket, refused: RefusedSocket
+    ) -> None:
+        self.session: Session | None = session
+        self._relay = relay
+        self._sock = sock
+        self._refused = refused
+        self._deadline: Any = None
+
+    def wait(self, watched: bool) -> None:
+        """No partner yet."""
+        reactor = self._relay.reactor
+        self._deadline = reactor.callLater(PARTNER_TIMEOUT, self.refuse, Refusal.LONELY)
+
+    def release(self) -> socket.socket:
+        """@return: the socket, which is the caller's from now on."""
+        self._stop()
+        return self._sock
+
+    def say_paired(self) -> None:
+        """Whoever is at the other end of the socket does not know of legs."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Give the socket back."""
+        self._leave()
+        self._refused(self._sock, refusal)
+
+    def close(self) -> None:
+        """Let it go."""
+        self._leave()
+        reset(self._sock)
+
+    def _leave(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.pairing.withdraw(self)
+        self._stop()
+        self._relay.forget(self)
+
+    def _stop(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None

@@ -2,10 +2,13 @@
 The server as a tree of services::
 
     Server
-    |-- AdminService      control.sock: status
+    |-- AdminService      control.sock: status, reload
+    |-- ListeningPort     metrics: /metrics and /healthz, if there is to be one
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
-    `-- DatagramRelay     relay: datagrams, on the same number
+    |-- DatagramRelay     relay: datagrams, on the same number
+    |-- Public            ports and host names of clients' services
+    `-- Vhosts            the ports for HTTP and HTTPS host names
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -16,6 +19,7 @@ import resource
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -25,41 +29,98 @@ from twisted.logger import Logger
 from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerAddress, ServerConfig, format_invite
+from ..draining import until_idle
+from ..ends.machinery import Machinery
 from ..errors import UserError
+from ..hooks import Hooks
 from ..interfaces import IReactor
+from ..link.handshake import LinkTLS
 from ..link.identity import Identity, der, fingerprint
+from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
+from ..plane.dial import Dialer
+from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
+from .adminhttp import admin_port
 from .admission import IN_ALL, Admission
 from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
+from .metrics import Metrics
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
+from .proxied import ProxyProtocol
+from .public.claims import Claims
+from .public.leases import Leases
+from .public.openers import Openers
+from .public.ports import Accepted
+from .public.service import Public
+from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .vhosts import Vhosts
+from .websocketlegs import FirstLineFactory
 
 
 class Server(MultiService):
-    """The whole server."""
+    """
+    The whole server.
+
+    @ivar reloader: reads the configuration again.
+    @ivar reloadable: the fields of the configuration that can change while it runs, and what makes
+        each of them hold.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactor, config: ServerConfig) -> None:
-        """@raise UserError: if the state directory or the certificate cannot be used."""
+    def __init__(
+        self,
+        reactor: IReactor,
+        config: ServerConfig,
+        load: Callable[[], ServerConfig] | None = None,
+        use_log_format: Callable[[str], None] = lambda format: None,
+    ) -> None:
+        """
+        @param load: reads the configuration again; the one that there is by default.
+        @param use_log_format: changes that of the log.
+        @raise UserError: if the state directory or the certificate cannot be used.
+        """
         super().__init__()
+        self._config: ServerConfig = config
+        self.reloader = Reloader(load or (lambda: self._config), self._reload)
+        self.reloadable: dict[str, Callable[[ServerConfig], Any]] = {
+            "session_timeout": self._use_limits,
+            "max_sessions": self._use_limits,
+            "max_bytes_per_session": self._use_limits,
+            "max_clients": self._use_limits,
+            "heartbeat_timeout": self._use_heartbeat,
+            "heartbeat_interval": self._use_heartbeat,
+            "plaintext": self._use_access,
+            "public_host": self._use_access,
+            "token": self._use_access,
+            "open": self._use_access,
+            "certificate": self._use_nothing,  # The files are always looked at.
+            "key": self._use_nothing,
+            "hooks": self._use_hooks,
+            "drain_timeout": self._use_nothing,  # Looked at when it is needed.
+            "log_format": lambda config: use_log_format(config.log_format),
+            "allow_ports": self._use_ports,
+        }
+        self._draining = False
+        self._invited = ""
         self._reactor = reactor
-        self._config = config
         self._since = 0.0
         self._state = StateDir(config.state_dir)
-        self._token = None if config.open else config.token or self._kept_token()
-        self._tls, self._fingerprint = self._certificate()
+        self._token = self._token_of(config)
+        self._tls, self._fingerprint = self._certificate(config)
+        self._identity = self._kept_identity("identity.pem")
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if another server has the state directory, or a port is busy."""
         config = self._config
         self._state.lock()
+        ws_path = config.ws_path.rstrip("/")
         self._owners = Owners(config.state_dir / "owners.db")
         self.broker = Broker(
             self._reactor,
@@ -71,52 +132,203 @@ class Server(MultiService):
             max_bytes_per_session=config.max_bytes_per_session,
             session_timeout=config.session_timeout,
             heartbeat_timeout=config.heartbeat_timeout,
+            ws_path=ws_path,
         )
+        self.hooks = Hooks(self._reactor, config.hooks)
+        self.broker.events.listeners.append(self.hooks.fire)
         self._pool = CarrierPool()
+        self._proxied: list[ProxyProtocol] = []
         self._relay = Relay(self._reactor, self.broker.sessions, self._pool)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         admission = Admission(in_all=min(IN_ALL, descriptors // 4))
-        signalling = SignallingFactory(
+        self.metrics = Metrics(
+            self._reactor,
+            self.broker,
+            lambda: self._relay.open_legs,
+            lambda: self._public.connections,
+            lambda: self.hooks.dropped,
+        )
+        self._signalling = SignallingFactory(
             self._reactor, self.broker, admission, config.heartbeat_interval
         )
-        control = ControlFactory(self._reactor, signalling, admission, self._tls, config.plaintext)
+        first_line = FirstLineFactory(
+            self._reactor,
+            self._signalling,
+            admission,
+            ws_path,
+            self._relay.accepted,
+            self._relay.has_room,
+        )
+        self._control = ControlFactory(
+            self._reactor, first_line, admission, self._tls, config.plaintext
+        )
         self._relay_port = ListeningPort(
             self._reactor,
             config.relay,
             config.host,
-            self._relay.accepted,
+            self._with_proxies(self._relay.accepted),
             has_room=self._relay.has_room,
         )
+        self._vhosts = Vhosts(
+            self._reactor,
+            config,
+            admission,
+            guarded=self._guarded,
+            has_room=self._relay.has_room,
+            observe=self.metrics.observe,
+        )
+        self._public = self._public_side()
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
+        control = hand_to_twisted(self._reactor, self._control)
         self._control_port = ListeningPort(
             self._reactor,
             config.control,
             config.host,
-            hand_to_twisted(self._reactor, control),
+            self._with_proxies(
+                self._vhosts.https(control) if self._vhosts.shares_control else control
+            ),
             at_once=LOGINS_AT_ONCE,
         )
-        admin = AdminService(self._reactor, config.state_dir, {"status": self.status})
-        for child in (admin, self._relay_port, datagrams, self._control_port):
+        admin = AdminService(
+            self._reactor,
+            config.state_dir,
+            {"status": self.status, "reload": self.reloader.reload},
+        )
+        if config.metrics is not None:
+            hosts = [config.public_host] if config.public_host else []
+            admin_port(
+                self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
+            ).setServiceParent(self)
+        children = (
+            admin,
+            self._relay_port,
+            datagrams,
+            self._public,
+            self._vhosts,
+            self._control_port,
+        )
+        for child in children:
             child.setServiceParent(self)
         super().privilegedStartService()
+
+    def _public_side(self) -> Public:
+        config, broker, vhosts = self._config, self.broker, self._vhosts
+        machinery = Machinery(
+            reactor=self._reactor,
+            dialer=Dialer(self._reactor),
+            pool=self._pool,
+            tls=LinkTLS(self._identity),
+        )
+        here = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
+        visiting = Visiting(broker, self._relay, machinery, self._identity.fingerprint, here)
+        openers = Openers(
+            self._reactor,
+            config.host,
+            machinery,
+            self._relay.has_room,
+            self._guarded,
+            vhosts.routes,
+            vhosts.passed_through,
+            lambda host: vhosts.bases(host, self._control_port.number),
+            lambda: vhosts.https_port(self._control_port.number),
+        )
+        self._claims = claims = Claims(
+            Leases(self._reactor, config.state_dir / "leases.db"),
+            openers.title,
+            allow_ports=config.allow_ports,
+            own_ports=self._own_ports,
+            own_hosts=self._own_hosts,
+            max_ports_per_client=config.max_ports_per_client,
+            subdomain_host=config.subdomain_host,
+            serves_http=vhosts.has_http,
+            serves_tls=vhosts.has_https,
+        )
+        claims.names_changed = vhosts.names_changed
+        public = broker.public = Public(self._reactor, visiting, claims)
+        return public
+
+    def _guarded(self, accepted: Accepted) -> Accepted:
+        def guarded(sock: socket.socket, address: Any) -> None:
+            if self._draining:
+                reset(sock)
+            else:
+                accepted(sock, address)
+
+        return self._with_proxies(guarded)
+
+    def _own_ports(self) -> set[int]:
+        own = [self._control_port, self._relay_port, *dict(self._vhosts.ports).values()]
+        return {port.number for port in own}
+
+    def _own_hosts(self) -> set[str]:
+        """Names under which clients reach this server."""
+        dialled = {peer.dialled_host.lower() for peer in self.broker.registry}
+        return dialled | {(self._config.public_host or "").lower()}
+
+    def _with_proxies(
+        self, accepted: Callable[[socket.socket, Any], None]
+    ) -> Callable[[socket.socket, Any], None]:
+        networks = self._config.proxy_protocol_from
+        if not networks:
+            return accepted
+        proxied = ProxyProtocol(self._reactor, networks, accepted)
+        self._proxied.append(proxied)
+        return proxied
 
     def startService(self) -> None:
         super().startService()
         self._since = time.monotonic()
         self.broker.relay_port = self._relay_port.number
         self.broker.sessions.start()
+        self.metrics.start()
         self._reactor.callWhenRunning(self._announce)
 
     def _announce(self) -> None:
         """Only now does SIGTERM end the process in order, and only now may anybody come."""
         invite = self._invite()
+        if invite == self._invited:
+            return
+        self._invited = invite
         self._state.write("invite", invite.encode() + b"\n")
         self._log.info("invite: {invite}", invite=invite)
 
+    def unhealthy(self) -> str | None:
+        """Why it does not serve, if so."""
+        if self._draining:
+            return "draining"
+        for name, port in (("control", self._control_port), ("relay", self._relay_port)):
+            if not port.is_listening:
+                return f"the {name} port does not listen"
+        return None
+
+    def drain(self) -> Deferred[None]:
+        """
+        Before the end: nothing new begins, and what cannot outlive the server has time to end.
+
+        Streams of links go on with whichever server is there next, so they are not waited for.
+
+        @return: fires when that is so; cancel it to have it at once.
+        """
+
+        def busy() -> int:
+            return self.broker.sessions.raw_channels + self._public.link_streams
+
+        seconds = self._config.drain_timeout
+        self._draining = True
+        if busy() and seconds:
+            self._control_port.close()
+            self._relay_port.close()
+            self.broker.go_away(seconds)
+        return until_idle(self._reactor, busy, seconds)
+
     def stopService(self) -> Deferred[Any]:
+        self.metrics.stop()
         self.broker.sessions.stop()
         self._relay.stop()
+        for proxied in self._proxied:
+            proxied.stop()
         stopped: Deferred[Any] = super().stopService()
+        stopped.addBoth(lambda _: self.hooks.stop())
 
         def done(result: Any) -> Any:
             self._pool.close()
@@ -157,12 +369,54 @@ class Server(MultiService):
                 }
                 for session in broker.sessions
             ],
+            "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
                 "control": self._control_port.address,
                 "relay": self._relay_port.address,
+                **{name: port.address for name, port in self._vhosts.ports},
             },
         }
+
+    async def _reload(self, config: ServerConfig) -> list[str]:
+        token = self._token_of(config)
+        tls, shown = self._certificate(config)
+        self._config, lines = apply_changes(self._config, config, self.reloadable)
+        if shown != self._fingerprint:
+            lines.append("a new certificate: for connections from now on")
+        self._token, self._tls, self._fingerprint = token, tls, shown
+        self.broker.token = token
+        self._control.use_certificate(tls)
+        self._announce()
+        return lines
+
+    def _use_limits(self, config: ServerConfig) -> None:
+        self.broker.registry.limit(config.max_clients)
+        self.broker.sessions.limit(
+            config.max_sessions, config.max_bytes_per_session, config.session_timeout
+        )
+
+    def _use_heartbeat(self, config: ServerConfig) -> None:
+        self.broker.heartbeat_timeout = config.heartbeat_timeout
+        self._signalling.beat_every(config.heartbeat_interval)
+
+    def _use_access(self, config: ServerConfig) -> None:
+        self._control.plaintext = config.plaintext
+        self.broker.public_host = config.public_host
+
+    def _use_ports(self, config: ServerConfig) -> None:
+        self._claims.allow_ports = config.allow_ports
+        for peer in list(self.broker.registry):
+            self._public.rights_changed(peer)
+
+    def _use_hooks(self, config: ServerConfig) -> None:
+        self.hooks.urls = dict(config.hooks)
+
+    def _use_nothing(self, config: ServerConfig) -> None:
+        """What is looked at in the configuration itself."""
+
+    def _token_of(self, config: ServerConfig) -> str | None:
+        return None if config.open else config.token or self._kept_token()
 
     def _kept_token(self) -> str:
         kept = self._state.read_or_make("token", lambda: secrets.token_urlsafe(32).encode())
@@ -173,20 +427,22 @@ class Server(MultiService):
             )
         return token
 
-    def _certificate(self) -> tuple[Any, str]:
-        config = self._config
+    def _certificate(self, config: ServerConfig) -> tuple[Any, str]:
         if config.certificate is not None and config.key is not None:
             options, shown = options_of_files(config.certificate, config.key)
             return options, fingerprint(der(shown))
-        pem = self._state.read_or_make("server.pem", lambda: Identity.make("relaytun").to_pem())
+        identity = self._kept_identity("server.pem", " (every client then needs the new invite)")
+        return options_of_identity(identity), identity.fingerprint
+
+    def _kept_identity(self, name: str, consequence: str = "") -> Identity:
+        pem = self._state.read_or_make(name, lambda: Identity.make("relaytun").to_pem())
         try:
-            identity = Identity.from_pem(pem)
+            return Identity.from_pem(pem)
         except ValueError as error:
             raise UserError(
-                f"{self._state.path / 'server.pem'} cannot be used: {error}; remove it to have a "
-                "new certificate made (every client then needs the new invite)"
+                f"{self._state.path / name} cannot be used: {error}; remove it to have a new "
+                f"certificate made{consequence}"
             ) from None
-        return options_of_identity(identity), identity.fingerprint
 
     def _invite(self) -> str:
         config = self._config

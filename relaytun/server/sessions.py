@@ -12,7 +12,7 @@ import base64
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, Protocol, TypeVar
 
 from msgspec import UNSET, UnsetType
@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from ..events import Events
 from ..plane.meter import Meter
 from ..wire import messages
 from ..wire.messages import Code, Service
@@ -108,6 +109,7 @@ class Session:
                 mode=self.mode,
                 peer_fingerprint=_told(self.visitor.fingerprint),
                 datagram_session=_told(self.datagram_session),
+                public=_told(self.visitor.public or None),
             )
         )
 
@@ -154,6 +156,7 @@ class Session:
             provider=self.provider.name,
             service=self.service.id,
         )
+        self._table.events.fire("session_opened", **self._about)
         self.visitor.send(
             messages.CreateSession(
                 session_id=self.id,
@@ -206,6 +209,28 @@ class Session:
             channels=", ".join(f"{count} {mood.value}" for mood, count in self.moods.items())
             or "none",
         )
+        if granted:
+            self._table.events.fire(
+                "session_closed",
+                **self._about,
+                mood=mood.value,
+                seconds=round(max(0.0, time.time() - self.since), 3),
+                bytesIn=self.meter.forward,
+                bytesOut=self.meter.backward,
+            )
+        else:
+            self._table.events.fire("session_refused", **self._about, mood=mood.value)
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What every event says of it."""
+        return {
+            "session": self.id,
+            "visitor": self.visitor.name,
+            "provider": self.provider.name,
+            "service": self.service.id,
+            "mode": self.mode,
+        }
 
     def _tell_refused(self, mood: Mood) -> None:
         """The visitor never had the session: it gets an error instead of an end."""
@@ -263,6 +288,7 @@ class Sessions:
         max_sessions: int = 10000,
         max_bytes: int = 0,
         idle_timeout: float = 300.0,
+        events: Events | None = None,
     ) -> None:
         """
         @param relay_address: where a given client is to dial the relay port.
@@ -271,6 +297,7 @@ class Sessions:
         """
         self.clock = clock
         self.relay_address = relay_address
+        self.events = events or Events()
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._idle_timeout = idle_timeout
@@ -295,6 +322,31 @@ class Sessions:
     def max_sessions(self) -> int:
         """The limit, for the message about it."""
         return self._max_sessions
+
+    @property
+    def raw_channels(self) -> int:
+        """Channels whose streams end with them."""
+        return sum(len(session.channels) for session in self if session.mode == "raw")
+
+    def limit(self, max_sessions: int, max_bytes: int, idle_timeout: float) -> None:
+        """These hold from now on; C{max_bytes} for new sessions only."""
+        self._max_sessions = max_sessions
+        self._max_bytes = max_bytes
+        if idle_timeout != self._idle_timeout:
+            self._idle_timeout = idle_timeout
+            if self._sweep.running:
+                self._sweep.stop()
+            self.start()
+
+    def withdrawn(self, provider: Peer, services: Collection[str]) -> None:
+        """
+        C{provider} does not offer C{services} any more as it did.
+
+        New channels are not to be had; what becomes of those that run is up to the provider.
+        """
+        for session in list(self):
+            if session.provider is provider and session.service.id in services:
+                session.machine.client_left()
 
     def start(self) -> None:
         """Begin to look for idle sessions."""

@@ -73,11 +73,13 @@ class SignallingProtocol(WebSocketServerProtocol):
     One control connection.
 
     @ivar accepted: when it came, by the reactor's clock; the time for the login runs from then.
+    @ivar client_address: who came, if that is not the transport's peer.
     """
 
     log = _Silent()
     transport: Any
     accepted: float | None = None
+    client_address: str | None = None
     _peer: Peer | None = None
     _conversation: Conversation
     _place: Place
@@ -121,6 +123,7 @@ class SignallingProtocol(WebSocketServerProtocol):
             self._expects_token = not broker.is_open
         elif not broker.is_token(_bearer(authorization)):
             self.factory.note("{address} came with a wrong token", self._address())
+            broker.events.fire("login_refused", code=Code.UNAUTHORIZED.value)
             raise ConnectionDeny(401, "the token is wrong")
         self._dialled_host = clean_host(request.host) or self._local_host()
         return None, {CHALLENGE_HEADER: base64.b64encode(self._challenge).decode("ascii")}
@@ -259,6 +262,8 @@ class SignallingProtocol(WebSocketServerProtocol):
         super()._closeConnection(abort)
 
     def _address(self) -> str:
+        if self.client_address is not None:
+            return self.client_address
         return getattr(self.transport.getPeer(), "host", "")
 
     def _local_host(self) -> str:
@@ -298,6 +303,16 @@ class SignallingFactory(WebSocketServerFactory):
             autoPingTimeout=broker.heartbeat_timeout,
             autoPingRestartOnAnyTraffic=True,
             perMessageCompressionAccept=lambda offers: None,
+        )
+
+    def beat_every(self, interval: float) -> None:
+        """
+        These hold for new connections.
+
+        @param interval: seconds between WebSocket pings; they keep NATs awake.
+        """
+        self.setProtocolOptions(
+            autoPingInterval=interval, autoPingTimeout=self.broker.heartbeat_timeout
         )
 
     def note(self, text: str, address: str) -> None:

@@ -41,6 +41,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     startup.use_monotonic_time(reactor)
+    hangup = startup.Hangup(reactor)
     with startup.exit_on_user_error(options.program):
         config = load_server(options["config"], options.given())
-        return startup.Daemon(options.program, Server(reactor, config))
+        log = startup.daemon_log(options, reactor, config.log_format)
+        server = Server(reactor, config, startup.again(load_server, options), log.use_format)
+        hangup.act = server.reloader.hangup
+        return startup.Daemon(options.program, server, reactor, server.drain, log)

@@ -249,6 +249,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
 
     @ivar error: a L{Code}, with C{message} as its sentence.
     @ivar relay: where the relay port is, so that a client can see early whether it gets there.
+    @ivar ws_path: the path of the control port under which there are legs over WebSockets.
     """
 
     success: bool
@@ -257,6 +258,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     message: str | UnsetType = UNSET
     relay: RelayAddress | UnsetType = UNSET
     heartbeat_timeout: float | UnsetType = UNSET
+    ws_path: str | UnsetType = UNSET
 
 
 class ClientList(Message, frozen=True, tag="client_list"):

@@ -37,7 +37,7 @@ class GroupTests(SynchronousTestCase):
         """There are the subcommands that work, and no others."""
         self.assertEqual(
             sorted(relaytun.commands),
-            ["check", "clients", "connect", "demo", "doctor", "id", "status"],
+            ["check", "clients", "connect", "demo", "doctor", "expose", "id", "reload", "status"],
         )
 
     def test_help(self) -> None:
@@ -46,7 +46,7 @@ class GroupTests(SynchronousTestCase):
             for option in ("-h", "--help"):
                 code, out, _ = self.invoke(name, option)
                 self.assertEqual(code, 0)
-                self.assertIn(f"Usage: relaytun {name} [OPTIONS]\n", out)
+                self.assertIn(f"Usage: relaytun {name} [OPTIONS]", out)
 
     def test_unknown(self) -> None:
         """A subcommand or an option that does not exist is exit 2 and no traceback."""

@@ -13,9 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from relaytun.client.connection import ServerConnection
+from relaytun.client.machinery import ClientMachinery
 from relaytun.client.visitor import Visitor
 from relaytun.config import ConnectConfig
-from relaytun.ends.machinery import Machinery
 from relaytun.errors import UserError
 from relaytun.link.handshake import LinkTLS
 from relaytun.link.identity import Identity
@@ -104,8 +104,8 @@ class HandMadeServer(TestCase):
         self.connection.startService()
         self.addCleanup(self.connection.stopService)
 
-    def machinery_of(self, identity: Identity, known: FakeKnown) -> Machinery:
-        machinery = Machinery(
+    def machinery_of(self, identity: Identity, known: FakeKnown) -> ClientMachinery:
+        machinery = ClientMachinery(
             reactor=reactor,  # type: ignore[arg-type]
             dialer=Dialer(reactor),  # type: ignore[arg-type]
             pool=CarrierPool(),

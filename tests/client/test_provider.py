@@ -117,6 +117,17 @@ class ProviderTests(ProviderTestCase):
         (held,) = self.provider.sessions.values()
         self.assertEqual(held._target, MOST_SPARES)
 
+    async def test_calm(self) -> None:
+        """When no stream has wanted more for a while, fewer are kept, down to the usual few."""
+        self.patch(module, "CALM", 0.01)
+        self.offer()
+        for channel in range(3):
+            self.control.receive(messages.OpenChannel(session_id=SESSION, channel=channel))
+        (held,) = self.provider.sessions.values()
+        self.assertEqual(held._target, MOST_SPARES)
+        await until(lambda: held._spares == FEWEST_SPARES)
+        self.assertEqual(len(held._idle), FEWEST_SPARES)
+
     async def test_lost_spare(self) -> None:
         """A spare leg that the relay turns away is replaced, but not in a spin."""
         self.patch(module, "SPARE_PAUSE", 0.01)

@@ -205,10 +205,9 @@ class ProcessTestCase(SynchronousTestCase):
         """
         A relaytun server on loopback; returns when it listens.
 
-        @param config: further lines for the [server] section.
+        @param config: further lines for the [server] section, and further sections.
         """
-        path = self.folder / f"{state}.ini"
-        path.write_text(f"[server]\n{config}\n")
+        path = self.server_config(config, state)
         process = self.start(
             "server",
             *TWISTD,
@@ -225,6 +224,12 @@ class ProcessTestCase(SynchronousTestCase):
         process.wait_for(r"invite: relaytun://")
         return process
 
+    def server_config(self, config: str, state: str = "server") -> Path:
+        """The server's configuration file; without a word about it, it ends at once."""
+        path = self.folder / f"{state}.ini"
+        path.write_text(f"[server]\n{_at_once(config)}{config}\n")
+        return path
+
     @property
     def invite(self) -> str:
         """The invite of the server that was started."""
@@ -239,14 +244,14 @@ class ProcessTestCase(SynchronousTestCase):
 
     def config(self, client_id: str, sections: str, client: str = "") -> Path:
         """
-        A client's configuration file.
+        A client's configuration file; without a word about it, it ends at once.
 
         @param client: further lines for the [client] section.
         """
         path = self.folder / f"{client_id}.ini"
         path.write_text(
             f"[client]\ninvite_file = {self.folder}/server/invite\nclient_id = {client_id}\n"
-            f"state_dir = {self.folder}/{client_id}\n{client}\n\n{sections}\n"
+            f"state_dir = {self.folder}/{client_id}\n{_at_once(client)}{client}\n\n{sections}\n"
         )
         return path
 
@@ -346,6 +351,11 @@ class ProcessTestCase(SynchronousTestCase):
             lambda: self.level(**processes) == level,
             lambda: f"at the start {level}, now {self.level(**processes)}",
         )
+
+
+def _at_once(lines: str) -> str:
+    """Daemons of tests are not to wait for the streams that a test leaves behind."""
+    return "" if "drain_timeout" in lines else "drain_timeout = 0\n"
 
 
 class Echo:

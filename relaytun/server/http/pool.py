@@ -1,0 +1,77 @@
+"""
+Connections to services that wait for their next request.
+
+They are kept by route, the last used first out, and closed after a while.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakSet
+
+from .backend import Backend
+from .routes import Route
+
+#: Most idle connections of one route, and for how long each is kept, seconds.
+MOST = 32
+PATIENCE = 60.0
+
+
+class Pool:
+    """Idle connections."""
+
+    def __init__(self, most: int = MOST, patience: float = PATIENCE) -> None:
+        self._most = most
+        self._patience = patience
+        self._idle: dict[Route, list[Backend]] = {}
+        self._gone: WeakSet[Route] = WeakSet()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._idle.values()))
+
+    def take(self, route: Route, surely: bool) -> Backend | None:
+        """
+        A connection that is there, as far as is known.
+
+        @param surely: look whether its end has come in this moment; what is sent on it cannot be
+            sent again.
+        """
+        idle = self._idle.get(route)
+        while idle:
+            backend = idle.pop()
+            if not (surely and backend.transport.has_input()):
+                return backend
+            backend.abort()
+        return None
+
+    def put(self, backend: Backend) -> None:
+        """Keep one that is idle now."""
+        idle = self._idle.setdefault(backend.route, [])
+        if len(idle) < self._most and backend.route not in self._gone:
+            idle.append(backend)
+        else:
+            backend.transport.loseConnection()
+
+    def forget(self, backend: Backend) -> None:
+        """It is over."""
+        idle = self._idle.get(backend.route, [])
+        if backend in idle:
+            idle.remove(backend)
+
+    def drop(self, route: Route) -> None:
+        """Nobody will ask for this route again."""
+        self._gone.add(route)
+        for backend in self._idle.pop(route, ()):
+            backend.transport.loseConnection()
+
+    def drop_all(self) -> None:
+        for route in list(self._idle):
+            for backend in self._idle.pop(route):
+                backend.transport.loseConnection()
+
+    def expire(self, now: float) -> None:
+        """Close those that have waited long; to be called from time to time."""
+        for route, idle in list(self._idle.items()):
+            while idle and now - idle[0].idle_since > self._patience:
+                idle.pop(0).transport.loseConnection()
+            if not idle:
+                del self._idle[route]

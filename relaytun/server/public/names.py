@@ -1,0 +1,114 @@
+"""Public host names: found by the Host of HTTP requests, or by the name in a TLS handshake."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ...plane.pair import End, pair
+from ...wire.messages import Exposure
+from ..http.routes import Route, Routes, Unreachable
+from .prefix import header
+from .title import Title
+
+Serve = Callable[[socket.socket, Any], None]
+
+
+class HttpName(Title):
+    """
+    A host name, and a prefix of the path, of the HTTP ports.
+
+    The settings of a group are those of its first member.
+    """
+
+    def __init__(
+        self,
+        value: str,
+        holder: str,
+        exposure: Exposure,
+        routes: Routes,
+        bases: Callable[[str], tuple[str, ...]],
+    ) -> None:
+        """
+        @param value: host name and prefix, such as C{app.example.com/api}.
+        @param bases: gives the beginnings of the URLs of a host name.
+        """
+        super().__init__("http", value, holder)
+        self.host, slash, path = value.partition("/")
+        self.location = slash + path
+        self._routes = routes
+        self._bases = bases
+        self._exposure = exposure
+        self._route: Route | None = None
+
+    def open(self) -> None:
+        exposure = self._exposure
+        self._route = Route(
+            host=self.host,
+            open=self._open,
+            location=self.location,
+            host_header_rewrite=exposure.host_header_rewrite or None,
+            request_headers=exposure.request_headers,
+            response_headers=exposure.response_headers,
+            user=exposure.http_user or None,
+            password=exposure.http_password,
+            # Whose turn it is, and who the visitor is, is for each connection to say.
+            may_reuse=not (exposure.group or exposure.proxy_protocol),
+        )
+        self._routes.add(self._route)
+
+    def close(self) -> None:
+        if self._route is not None:
+            self._routes.remove(self._route)
+            self._route = None
+
+    def urls(self, host: str) -> tuple[str, ...]:
+        return tuple(base + self.location for base in self._bases(self.host))
+
+    def _open(self, address: tuple[str, int]) -> End:
+        member = self.choose()
+        if member is None:
+            raise Unreachable("the health check of the service fails")
+        near, far = pair()
+        version = member.exposure.proxy_protocol
+        if isinstance(version, str):
+            near.send(header(version, address, None))
+        member.visitor.serve(far, address)
+        return near
+
+
+class TlsName(Title):
+    """A host name of the HTTPS port whose TLS ends at the service."""
+
+    def __init__(
+        self, value: str, holder: str, table: dict[str, Serve], port: Callable[[], int]
+    ) -> None:
+        """@param table: who serves each name; one that begins with C{*.} is a wildcard."""
+        super().__init__("tls", value, holder)
+        self._table = table
+        self._port = port
+
+    def open(self) -> None:
+        self._table[self.value] = self.serve
+
+    def close(self) -> None:
+        self._table.pop(self.value, None)
+
+    def urls(self, host: str) -> tuple[str, ...]:
+        return (base_of("https", self.value, self._port()) + "/",)
+
+
+def passed_through(table: dict[str, Serve], name: str) -> Serve | None:
+    """Who serves the TLS of a host name: the name's own, or the nearest wildcard's."""
+    found = table.get(name)
+    while found is None and "." in name:
+        name = name.partition(".")[2]
+        found = table.get("*." + name)
+    return found
+
+
+def base_of(scheme: str, host: str, port: int) -> str:
+    """The beginning of a URL, without the port that goes without saying."""
+    usual = {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{host}" if port == usual else f"{scheme}://{host}:{port}"
