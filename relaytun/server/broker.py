@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from msgspec import UNSET, UnsetType, structs
@@ -42,8 +42,6 @@ class Broker:
         those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
         C{login_refused}.
     @ivar going_away: the server is about to end, and takes no new sessions.
-    @ivar service_health_changed: each is called with a peer and the id of a service of its, which
-        has become healthy or is not any more.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class Broker:
         self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
-        self.service_health_changed: list[Callable[[Peer, str], None]] = []
         self.public_host = public_host
 
     @property
@@ -123,6 +120,15 @@ class Broker:
         self.leave(peer)
         peer.close()
 
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        event = "service_online" if report.healthy else "service_offline"
+        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
+
     def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
         """
         C{peer} is listed, with the services that it has now.
@@ -164,15 +170,6 @@ class Broker:
                     self.events.fire(
                         event, client=peer.name, service=service.id, protocol=service.protocol
                     )
-
-    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
-        """C{peer} says how one of its services is; of one that it has not any more, too late."""
-        service = peer.services.get(report.service_id)
-        if service is None or (service.healthy is not False) == report.healthy:
-            return
-        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
-        for changed in self.service_health_changed:
-            changed(peer, service.id)
 
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
