@@ -152,6 +152,15 @@ class Broker:
         if self.public is not None:
             self.public.users_changed()
 
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        event = "service_online" if report.healthy else "service_offline"
+        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
+
     def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
         """
         C{peer} is listed, with the services that it has now.
@@ -279,11 +288,14 @@ class Broker:
         """@return: who is to provide the service, or why nobody can."""
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
-            offering = [
+            having = [
                 peer
                 for peer in self.registry
-                if peer.provides(wanted) and visitor.user.may_visit(peer.name, wanted)
+                if wanted in peer.services and visitor.user.may_visit(peer.name, wanted)
             ]
+            offering = [peer for peer in having if peer.provides(wanted)]
+            if having and not offering:
+                return Code.CLIENT_OFFLINE, f"whoever offers {wanted} says that it is not healthy"
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
             busy = Counter(session.provider for session in self.sessions)
@@ -295,6 +307,8 @@ class Broker:
             return Code.UNKNOWN_CLIENT, f"there is no client {target}"
         if wanted not in provider.services:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
+        if not provider.provides(wanted):
+            return Code.CLIENT_OFFLINE, f"{target}'s health check of {wanted} fails"
         return provider
 
 

@@ -69,6 +69,8 @@ class Conversation:
             session = self._own_session(message.session_id)
             if session is not None:
                 session.machine.closed()
+        elif isinstance(message, messages.ServiceHealth):
+            self._broker.health_changed(self._peer, message)
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
         elif isinstance(message, messages.Unregister):

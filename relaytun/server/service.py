@@ -118,6 +118,7 @@ class Server(MultiService):
             "log_format": lambda config: use_log_format(config.log_format),
             "allow_ports": self._use_ports,
         }
+        self._admin_port: ListeningPort | None = None
         self._draining = False
         self._invited = ""
         self._reactor = reactor
@@ -221,9 +222,10 @@ class Server(MultiService):
         )
         if config.metrics is not None:
             hosts = [config.public_host] if config.public_host else []
-            admin_port(
+            self._admin_port = admin_port(
                 self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
-            ).setServiceParent(self)
+            )
+            self._admin_port.setServiceParent(self)
         children = (
             admin,
             self.accounts,
@@ -406,6 +408,7 @@ class Server(MultiService):
             "listening": {
                 "control": self._control_port.address,
                 "relay": self._relay_port.address,
+                **({"metrics": self._admin_port.address} if self._admin_port else {}),
                 **{name: port.address for name, port in self._vhosts.ports},
             },
         }

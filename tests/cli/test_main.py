@@ -45,6 +45,7 @@ class GroupTests(SynchronousTestCase):
                 "doctor",
                 "expose",
                 "id",
+                "import-frp",
                 "reload",
                 "stats",
                 "status",
