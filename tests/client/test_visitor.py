@@ -129,7 +129,7 @@ class VisitorTests(VisitorTestCase):
         )
 
     async def test_one_gives_up_another(self) -> None:
-        """Who gets the session may give up another one that waits, and a third one still gets it."""
+        """Who gets the session may give up another that waits; a third one still gets it."""
         got: list[str] = []
         asked = [self.visitor.session() for _ in range(3)]
         asked[0].addCallback(lambda _: asked[1].cancel())
