@@ -23,7 +23,7 @@ from .compose import Peer
 from .exchange import Exchange
 from .heads import RequestHead
 from .pool import Pool
-from .routes import Route
+from .routes import Route, Unreachable
 from .upgrade import Upgraded
 
 if TYPE_CHECKING:
@@ -101,14 +101,15 @@ class Frontend(Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[union-attr]
 
-    def answering(self) -> None:
+    def answering(self, status: int) -> None:
         """The answer begins: from now on it takes its time."""
         self.deadline = math.inf
+        self._factory.statuses[status] += 1
 
     def upgraded(self, upgraded: Upgraded, data: bytes) -> None:
         """HTTP is over; C{data} is the first for the visitor."""
         self._exchange = upgraded
-        self.deadline = math.inf
+        self.answering(101)
         self.write(data)
         if self._unread:
             data = bytes(self._unread)
@@ -141,6 +142,7 @@ class Frontend(Protocol):
         complete = not exchange.wants_body if exchange is not None else head.length == 0
         keep = head.keep and complete and self.may_keep
         bodiless = head.method == b"HEAD"
+        self._factory.statuses[status] += 1
         self.write(
             answers.page(
                 status, text, html=head.html, keep=keep, modern=head.modern, bodiless=bodiless
@@ -154,6 +156,7 @@ class Frontend(Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what is no good request, and read nothing more."""
+        self._factory.statuses[status] += 1
         self.write(answers.page(status, text, html=False, keep=False, modern=True, bodiless=False))
         self._exchange = None
         self._close(linger=True)
@@ -310,6 +313,12 @@ class Frontend(Protocol):
             where = f"for this path of {head.host}" if known else f"with the name {head.host}"
             self.answer(404, f"There is no service {where}.")
             return
+        if route.choose is not None:
+            try:
+                route = route.choose()
+            except Unreachable as error:
+                self.answer(503, str(error))
+                return
         if not route.authorises(head.authorization):
             self.answer(401, "This service asks for a user name and a password.")
             return
