@@ -175,8 +175,10 @@ class Frontend(Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         if ISSLTransport.providedBy(transport):  # TLS has no half of an end.
+            self.deadline = self.seconds() + self._factory.idle_timeout
             transport.loseConnection()
         else:
+            self.deadline = math.inf
             transport.loseWriteConnection()  # type: ignore[union-attr]
 
     def abort(self) -> None:
