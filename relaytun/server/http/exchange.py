@@ -154,7 +154,7 @@ class Exchange:
             head, self._route, request.modern, keep, request.method == b"HEAD"
         )
         self.answering = True
-        frontend.answering(head.status)
+        frontend.answering()
         self._pass_on(data, payload, over)
 
     def payload(self, data: bytes, over: bool) -> None:

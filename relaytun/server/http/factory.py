@@ -8,7 +8,6 @@ more than the request.
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -36,7 +35,6 @@ class HttpFactory(Factory):
     the visitor's address may be set as the protocol's C{address} before its first byte.
 
     @ivar draining: connections end with their next answer.
-    @ivar statuses: how many answers there were with each status, the server's own included.
     """
 
     noisy = False
@@ -73,7 +71,6 @@ class HttpFactory(Factory):
         self.stall_timeout = stall_timeout
         self.challenge = challenge
         self.draining = False
-        self.statuses: Counter[int] = Counter()
         self.heads = Heads()
         self.pool = Pool()
         self.seconds = reactor.seconds

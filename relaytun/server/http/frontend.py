@@ -101,15 +101,14 @@ class Frontend(Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[union-attr]
 
-    def answering(self, status: int) -> None:
+    def answering(self) -> None:
         """The answer begins: from now on it takes its time."""
         self.deadline = math.inf
-        self._factory.statuses[status] += 1
 
     def upgraded(self, upgraded: Upgraded, data: bytes) -> None:
         """HTTP is over; C{data} is the first for the visitor."""
         self._exchange = upgraded
-        self.answering(101)
+        self.deadline = math.inf
         self.write(data)
         if self._unread:
             data = bytes(self._unread)
@@ -142,7 +141,6 @@ class Frontend(Protocol):
         complete = not exchange.wants_body if exchange is not None else head.length == 0
         keep = head.keep and complete and self.may_keep
         bodiless = head.method == b"HEAD"
-        self._factory.statuses[status] += 1
         self.write(
             answers.page(
                 status, text, html=head.html, keep=keep, modern=head.modern, bodiless=bodiless
@@ -156,7 +154,6 @@ class Frontend(Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what is no good request, and read nothing more."""
-        self._factory.statuses[status] += 1
         self.write(answers.page(status, text, html=False, keep=False, modern=True, bodiless=False))
         self._exchange = None
         self._close(linger=True)

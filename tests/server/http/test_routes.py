@@ -113,7 +113,6 @@ class ChoiceTests(HttpTestCase):
         self.assertIn(b"All are offline.", got)
         self.routes.forget(members[0])
         self.assertEqual(len(self.factory.pool), 1)
-        self.assertEqual(self.factory.statuses, {200: 4, 503: 1})
 
 
 class MessageTests(HttpTestCase):
