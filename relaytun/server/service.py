@@ -313,10 +313,13 @@ class Server(MultiService):
         """
 
         def busy() -> int:
-            return self.broker.sessions.raw_channels + self._public.link_streams
+            streams = self.broker.sessions.raw_channels + self._public.link_streams
+            return max(streams, self._vhosts.connections)
 
         seconds = self._config.drain_timeout
         self._draining = True
+        if seconds:
+            self._vhosts.close()
         if busy() and seconds:
             self._control_port.close()
             self._relay_port.close()
