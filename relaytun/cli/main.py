@@ -20,6 +20,7 @@ from .demo import demo
 from .doctor import doctor
 from .expose import expose
 from .id import own_id
+from .import_frp import import_frp
 from .reload import reload_config
 from .status import status
 
@@ -52,6 +53,7 @@ _COMMANDS = (
     demo,
     doctor,
     expose,
+    import_frp,
     own_id,
     reload_config,
     status,

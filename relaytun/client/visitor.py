@@ -77,6 +77,7 @@ class Visitor:
         self._complained: str | None = None
         self._away_since: float | None = None
         self._programs = 0  # That wait for a session.
+        self._beginning = 0  # Raw streams that have one.
         for connection in connections:
             connection.hurries.append(self._hurries)
 
@@ -180,12 +181,7 @@ class Visitor:
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
-            if session.live:
-                for server in self._servers:
-                    if server.granted(session):
-                        closing = messages.CloseSession(session_id=session.id)
-                        server.connection.send(closing)
-            self.over(session)
+            self._give_back(session)
 
     async def _ask(self) -> ClientSession:
         faithful = self._faithful_to()
@@ -266,7 +262,11 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            self._beginning += 1
+            try:
+                await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            finally:
+                self._beginning -= 1
             return
         self._link_over(session).open(local)
 
@@ -285,6 +285,7 @@ class Visitor:
     def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
+            self.link.link.unreached = self._unreached
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
@@ -308,10 +309,25 @@ class Visitor:
         return self._session_in_time().addCallback(same_mode)
 
     def _raw_over(self, session: ClientSession) -> None:
-        if session.live:
-            self._forget_if_over(session)
-        else:
+        if not session.live:
             self.over(session)
+        elif self.target is None and not (session.streams or self._beginning):
+            self._give_back(session)  # Somebody else may do better.
+
+    def _give_back(self, session: ClientSession) -> None:
+        """Neither the server nor its provider need keep it any longer."""
+        if session.live:
+            for server in self._servers:
+                if server.granted(session):
+                    server.connection.send(messages.CloseSession(session_id=session.id))
+        self.over(session)
+
+    def _unreached(self) -> None:
+        """Where any client would do: the next program need not go to one whose service is dead."""
+        link = self.link
+        if self.target is None and link is not None and not link.link.streams:
+            self._give_back(link.session)
+            link.close(f"{link.session.peer} does not reach it")
 
     def _link_ended(self, ended: VisitorLink, why: str) -> None:
         self._past.forward += ended.link.bytes_out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from msgspec import UNSET, UnsetType, structs
@@ -42,6 +42,8 @@ class Broker:
         those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
         C{login_refused}.
     @ivar going_away: the server is about to end, and takes no new sessions.
+    @ivar service_health_changed: each is called with a peer and the id of a service of its, which
+        has become healthy or is not any more.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Broker:
         self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
         self.token = token
+        self.service_health_changed: list[Callable[[Peer, str], None]] = []
         self.public_host = public_host
 
     @property
@@ -162,6 +165,15 @@ class Broker:
                         event, client=peer.name, service=service.id, protocol=service.protocol
                     )
 
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        for changed in self.service_health_changed:
+            changed(peer, service.id)
+
     def registered(self, peer: Peer) -> messages.RegisterResponse:
         """What C{peer} is told when it has registered."""
         return messages.RegisterResponse(
@@ -221,6 +233,8 @@ class Broker:
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
             offering = [peer for peer in self.registry if peer.provides(wanted)]
+            if not offering and any(wanted in peer.services for peer in self.registry):
+                return Code.CLIENT_OFFLINE, f"whoever offers {wanted} says that it is not healthy"
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
             busy = Counter(session.provider for session in self.sessions)
@@ -232,6 +246,8 @@ class Broker:
             return Code.UNKNOWN_CLIENT, f"there is no client {target}"
         if wanted not in provider.services:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
+        if not provider.provides(wanted):
+            return Code.CLIENT_OFFLINE, f"{target}'s health check of {wanted} fails"
         return provider
 
 

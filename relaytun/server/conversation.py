@@ -69,6 +69,8 @@ class Conversation:
                 session.machine.closed()
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
+        elif isinstance(message, messages.ServiceHealth):
+            self._broker.health_changed(self._peer, message)
         elif isinstance(message, messages.Unregister):
             self._peer.said_good_bye = True
             self._broker.leave(self._peer)

@@ -37,7 +37,18 @@ class GroupTests(SynchronousTestCase):
         """There are the subcommands that work, and no others."""
         self.assertEqual(
             sorted(relaytun.commands),
-            ["check", "clients", "connect", "demo", "doctor", "expose", "id", "reload", "status"],
+            [
+                "check",
+                "clients",
+                "connect",
+                "demo",
+                "doctor",
+                "expose",
+                "id",
+                "import-frp",
+                "reload",
+                "status",
+            ],
         )
 
     def test_help(self) -> None:

@@ -89,6 +89,36 @@ class VisitorTests(VisitorTestCase):
         await until(lambda: not self.visitor.sessions)
         await self.running()
 
+    async def test_any_client(self) -> None:
+        """Where any client would do, a session that carries nothing is given back."""
+        self.visitor = self.visiting(target=None)
+        program, accepted = self.pair()
+        self.visitor.serve(accepted)
+        await self.asked(1)
+        self.control.receive(self.granted(1))
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.send(b"+x")
+        self.assertEqual(await self.receive(program, 1), b"x")
+        self.assertEqual(self.sent(messages.CloseSession), [])
+        another, accepted = self.pair()
+        self.visitor.serve(accepted)
+        second, _ = await self.leg(Role.VISITOR)
+        program.close()
+        await self.receive(leg, 1)
+        leg.close()
+        await until(lambda: not self.visitor.totals[0])
+        self.assertEqual(self.sent(messages.CloseSession), [])  # Another stream begins just now.
+        second.send(b"+")
+        await until(lambda: self.visitor.totals[0])
+        another.close()
+        await self.receive(second, 1)
+        second.close()
+        await until(lambda: not self.visitor.sessions)
+        (closed,) = self.sent(messages.CloseSession)
+        self.assertEqual(closed.session_id, f"{1:032x}")
+        self.visitor.serve(self.pair()[1])
+        await self.asked(2)
+
     async def test_close(self) -> None:
         """Closing resets the streams and gives the session back."""
         program, _, session_id = await self.running()
@@ -161,6 +191,21 @@ class GrantTests(VisitorTestCase):
     async def test_another_client(self) -> None:
         """Another client than the one asked for."""
         await self.refused("another service", peer_client_id="other")
+
+    async def test_any_client(self) -> None:
+        """Whoever asks for nobody in particular takes any client, but no other service."""
+        self.visitor = self.visiting(target=None)
+        asked = self.visitor.session()
+        await self.asked(1)
+        self.control.receive(self.granted(1, peer_client_id="whoever"))
+        self.assertEqual((await asked).peer, "whoever")
+        self.visitor.over(await asked)
+        asked = self.visitor.session()
+        await self.asked(2)
+        another = messages.Service(id="other", protocol="tcp", local_port=80)
+        self.control.receive(self.granted(2, peer_client_id="whoever", service=another))
+        with self.assertRaises(PeerRefused):
+            await asked
 
     async def test_another_service(self) -> None:
         """Another service than the one asked for."""

@@ -73,6 +73,7 @@ class Nginx(ProcessTestCase):
                 lambda nginx=nginx: f"nginx does not answer: {nginx.output}",
             )
             if nginx.popen.poll() is None:
+                self.nginx = nginx
                 return port
             self.assertIn("Address already in use", nginx.output)
 

@@ -126,6 +126,22 @@ class ConnectTests(BrokerCase):
         self.visitor.says(messages.ConnectRequest(to_client_id="x", service_id="ssh"))
         self.assertIs(self.visitor.take(messages.Error).request_id, UNSET)
 
+    def test_unhealthy(self) -> None:
+        """A service that is not healthy gets no sessions until it is again."""
+        self.provider.says(messages.ServiceHealth(service_id="ssh", healthy=False))
+        error = self.asks("p", "ssh")
+        self.assertEqual(error.code, "client_offline")
+        self.assertEqual(error.message, "p's health check of ssh fails")
+        self.visitor.says(messages.ConnectRequest(service_id="ssh"))
+        error = self.visitor.take(messages.Error)
+        self.assertEqual(error.code, "client_offline")
+        self.assertIn("whoever offers ssh says that it is not healthy", error.message)
+        other = self.client("q", tcp("ssh"))
+        self.visitor.says(messages.ConnectRequest(service_id="ssh"))
+        self.assertEqual(other.take(messages.ConnectOffer).to_client_id, "q")
+        self.provider.says(messages.ServiceHealth(service_id="ssh", healthy=True))
+        self.granted(self.visitor, self.provider)
+
     def test_public_host(self) -> None:
         """With a public_host everybody is told to dial that one."""
         self.broker = self.make_broker(public_host="relay.example.com")

@@ -62,6 +62,27 @@ class RegisterTests(BrokerCase):
         """In which modes it has its services, and how they are compressed."""
         return [(one.mode, one.compression) for one in connection.peer.services.values()]
 
+    def test_health(self) -> None:
+        """What a client says of its services' health is listed, and told once for each change."""
+        told: list[object] = []
+        self.broker.service_health_changed.append(lambda *change: told.append(change))
+        connection = self.client("a", tcp("ssh"), tcp("web"))
+        for name, healthy in (
+            ("ssh", True),
+            ("ssh", False),
+            ("ssh", False),
+            ("none", False),
+            ("web", False),
+            ("web", True),
+        ):
+            connection.says(messages.ServiceHealth(service_id=name, healthy=healthy))
+        self.assertEqual(told, [(connection.peer, name) for name in ("ssh", "web", "web")])
+        connection.says(messages.GetClientList())
+        ((ssh, web),) = [entry.services for entry in connection.take(messages.ClientList).clients]
+        self.assertEqual((ssh.healthy, web.healthy), (False, True))
+        connection.register("a", [tcp("ssh")])
+        self.assertTrue(connection.peer.provides("ssh"))
+
     def test_modes(self) -> None:
         """The services of an identity are in the mode that it says, raw if it says nothing."""
         connection = self.client(

@@ -73,13 +73,13 @@ class HttpsFront:
         """
         @param passthrough: for a host name in lower case: who takes over the connection as it
             is, C{None} if nobody does.
-        @param http: speaks to those whose TLS is ended here; its protocols get the attribute
-            C{address}, which is the one that was given to L{accepted}.
+        @param http: speaks to those whose TLS is ended here, from before the handshake on, so it
+            also limits its time; its protocols get the attribute C{address}, which is the one
+            that was given to L{accepted}.
         @param other: takes over what is for no host name of ours; without it, that is refused.
         """
         self.reactor = reactor
         self.admission = admission
-        self.has_other = other is not None
         self._passthrough = passthrough
         self._certificates = certificates
         self._ending = Ending(reactor, http)
@@ -225,7 +225,7 @@ class _Arrival:
         if self._place is None:
             address = self._address[0] if isinstance(self._address, tuple) else ""
             self._place = self._front.admission.enter(address, self.close)
-            self._deadline = reactor.callLater(HELLO_TIMEOUT, self._too_late)
+            self._deadline = reactor.callLater(HELLO_TIMEOUT, self.close)
         if begun:
             self._stop_reading()
             self._look = reactor.callLater(self._pause, self._look_again)
@@ -237,10 +237,6 @@ class _Arrival:
     def _look_again(self) -> None:
         self._look = None
         self.doRead()
-
-    def _too_late(self) -> None:
-        self._leave()
-        self._sock.close()
 
     def _stop_reading(self) -> None:
         if self._reading:

@@ -128,6 +128,10 @@ class Visiting:
         self._relay.accepted(far, "")
         return succeed(near)
 
+    def better_in(self, session: ClientSession) -> float | None:
+        """There is no better way."""
+        return None
+
     def _told(self, message: Message) -> None:
         if isinstance(message, messages.CreateSession):
             answer = self._asked.pop(str(message.request_id), None)
