@@ -167,7 +167,7 @@ class Vhosts(MultiService):
     @property
     def connections(self) -> int:
         """How many visitors are connected to an HTTP host name."""
-        return sum(len(factory) for factory in self._factories)
+        return sum(factory.visitors for factory in self._factories)
 
     def close(self) -> None:
         """Take no new connections; let what is being answered be answered."""
