@@ -22,6 +22,7 @@ from .expose import expose
 from .id import own_id
 from .import_frp import import_frp
 from .reload import reload_config
+from .stats import stats
 from .status import status
 
 
@@ -56,6 +57,7 @@ _COMMANDS = (
     import_frp,
     own_id,
     reload_config,
+    stats,
     status,
 )
 

@@ -65,7 +65,11 @@ class HealthChecks(Service):
         return [name for name, check in self._checks.items() if not check.healthy]
 
     def use(self, services: Iterable[ServiceConfig]) -> None:
-        """Check these from now on; of those that are checked the same way already, go on."""
+        """
+        Check these from now on; of those that are checked the same way already, go on.
+
+        Of a service that was not well nothing is known any more, and so it is taken to be well.
+        """
         before, self._checks = self._checks, {}
         for service in services:
             if service.health_check is None:
@@ -73,14 +77,14 @@ class HealthChecks(Service):
             check = before.pop(service.id, None)
             if check is None or not check.is_of(service):
                 if check is not None:
-                    check.stop()
+                    self._drop(check)
                 check = _Check(self._reactor, service, service.health_check, self._ask)
                 check.changed = self._report
                 if self.running:
                     check.start()
             self._checks[service.id] = check
         for check in before.values():
-            check.stop()
+            self._drop(check)
 
     def startService(self) -> None:
         super().startService()
@@ -91,6 +95,11 @@ class HealthChecks(Service):
         super().stopService()
         for check in self._checks.values():
             check.stop()
+
+    def _drop(self, check: _Check) -> None:
+        check.stop()
+        if not check.healthy:
+            self._report(check.service.id, True)
 
     def control_up(self, control: Control) -> None:
         """A server takes everything to be well that it is not told of."""
@@ -142,6 +151,7 @@ class _Check:
     """
     The check of one service.
 
+    @ivar service: what is checked.
     @ivar healthy: what it says now.
     @ivar changed: is told.
     """
@@ -154,7 +164,7 @@ class _Check:
         self.healthy = True
         self.changed: Callable[[str, bool], None] = lambda name, healthy: None
         self._reactor = reactor
-        self._service = service
+        self.service = service
         self._check = check
         self._ask = ask
         self._failures = 0
@@ -163,7 +173,7 @@ class _Check:
 
     def is_of(self, service: ServiceConfig) -> bool:
         """Whether this is how C{service} is checked."""
-        return self._key(self._service) == self._key(service)
+        return self._key(self.service) == self._key(service)
 
     @staticmethod
     def _key(service: ServiceConfig) -> tuple[object, ...]:
@@ -196,14 +206,14 @@ class _Check:
             await deferLater(self._reactor, self._check.interval)
 
     async def _once(self) -> None:
-        await self._ask(self._service, self._check)
+        await self._ask(self.service, self._check)
 
     def _failed(self, why: str) -> None:
         self._failures += 1
         if self.healthy and self._failures >= self._check.failures:
             self._log.warn(
                 "{service} fails its health check, and gets no new sessions: {why}",
-                service=self._service.id,
+                service=self.service.id,
                 why=why,
             )
             self._change(False)
@@ -211,12 +221,12 @@ class _Check:
     def _succeeded(self) -> None:
         self._failures = 0
         if not self.healthy:
-            self._log.info("{service} is well again", service=self._service.id)
+            self._log.info("{service} is well again", service=self.service.id)
             self._change(True)
 
     def _change(self, healthy: bool) -> None:
         self.healthy = healthy
-        self.changed(self._service.id, healthy)
+        self.changed(self.service.id, healthy)
 
     def _ended(self, failure: Failure) -> None:
         if not failure.check(CancelledError):

@@ -296,6 +296,8 @@ class Client(MultiService):
     def _health_changed(self, service_id: str, healthy: bool) -> None:
         for connection in self._connections:
             connection.send(ServiceHealth(service_id=service_id, healthy=healthy))
+        event = "service_online" if healthy else "service_offline"
+        self._machinery.events.fire(event, service=service_id)
 
     def _finished(self, error: LoginError) -> None:
         """One of the servers is given up: when all are, so is the client."""
@@ -352,6 +354,7 @@ class Client(MultiService):
         )
         for provider in self._providers:
             provider.offer(after)
+        self._health.use(after)
         for event, some, others in (
             ("service_offline", old, new),
             ("service_online", new, old),

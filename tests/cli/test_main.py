@@ -47,6 +47,7 @@ class GroupTests(SynchronousTestCase):
                 "id",
                 "import-frp",
                 "reload",
+                "stats",
                 "status",
             ],
         )

@@ -122,6 +122,10 @@ class HealthChecksTests(SynchronousTestCase):
         checks.use([service("a", port=2, check=once)])
         self.assertEqual(self.asked[-1][0], "a")
         self.assertEqual(checks.unhealthy, [])
+        self.assertEqual(self.reports, [("a", False), ("a", True)])
+        self.asked[-1][1].errback(NotWell("no"))
+        checks.use([service("a", check=None)])
+        self.assertEqual(self.reports[2:], [("a", False), ("a", True)])
 
     def test_login(self) -> None:
         """After each login the server is told of those that are not well."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from hypothesis import given, strategies as st
 from msgspec import UNSET
 
 from relaytun.server import sessions as sessions_module
@@ -13,7 +12,7 @@ from relaytun.server.sessions import ANSWER_TIMEOUT
 from relaytun.wire import messages
 from relaytun.wire.messages import Service
 
-from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp, udp
+from .support import ANN, BOB, BrokerCase, Connection, tcp, udp
 
 
 class ListTests(BrokerCase):
@@ -451,29 +450,3 @@ class LeavingTests(BrokerCase):
             self.provider.take(messages.SessionClosed)
         self.assertEqual((len(self.broker.sessions), len(self.broker.registry)), (0, 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class TokenTests(BrokerCase):
-    """Who is let in."""
-
-    def test_token(self) -> None:
-        """With a token nothing but the token lets one in."""
-        self.assertFalse(self.broker.is_open)
-        self.assertTrue(self.broker.is_token(TOKEN))
-        for wrong in ("", TOKEN + " ", TOKEN[:-1], TOKEN.upper(), UNSET):
-            self.assertFalse(self.broker.is_token(wrong))
-
-    def test_open(self) -> None:
-        """An open server lets in whoever comes."""
-        broker = self.make_broker(token=None)
-        self.assertTrue(broker.is_open)
-        for anything in ("", "x", UNSET):
-            self.assertTrue(broker.is_token(anything))
-
-    @given(st.text(st.characters()), st.text(min_size=1))
-    def test_equal(self, said: str, token: str) -> None:
-        """Only the token lets one in; no text is an error."""
-        self.broker.token = token
-        self.assertEqual(self.broker.is_token(said), said == token)
-        self.assertTrue(self.broker.is_token(token))
-        self.assertFalse(self.broker.is_token(UNSET))

@@ -65,8 +65,12 @@ class RegisterTests(BrokerCase):
     def test_health(self) -> None:
         """What a client says of its services' health is listed, and told once for each change."""
         told: list[object] = []
-        self.broker.service_health_changed.append(lambda *change: told.append(change))
         connection = self.client("a", tcp("ssh"), tcp("web"))
+
+        def listener(event: str, **fields: Any) -> None:
+            told.append((event, fields["client"], fields["service"]))
+
+        self.broker.events.listeners.append(listener)
         for name, healthy in (
             ("ssh", True),
             ("ssh", False),
@@ -76,7 +80,14 @@ class RegisterTests(BrokerCase):
             ("web", True),
         ):
             connection.says(messages.ServiceHealth(service_id=name, healthy=healthy))
-        self.assertEqual(told, [(connection.peer, name) for name in ("ssh", "web", "web")])
+        self.assertEqual(
+            told,
+            [
+                ("service_offline", "a", "ssh"),
+                ("service_offline", "a", "web"),
+                ("service_online", "a", "web"),
+            ],
+        )
         connection.says(messages.GetClientList())
         ((ssh, web),) = [entry.services for entry in connection.take(messages.ClientList).clients]
         self.assertEqual((ssh.healthy, web.healthy), (False, True))
