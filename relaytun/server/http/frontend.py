@@ -129,7 +129,7 @@ class Frontend(Protocol):
         @param keep: another one may follow.
         """
         exchange, self._exchange = self._exchange, None
-        if not keep:
+        if not (keep and self.may_keep):
             self._close(linger=bool(self._unread) or (exchange is not None and exchange.wants_body))
             return
         self._held = False
