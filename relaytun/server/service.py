@@ -372,9 +372,13 @@ class Server(MultiService):
             "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
-                "control": self._control_port.address,
-                "relay": self._relay_port.address,
-                **{name: port.address for name, port in self._vhosts.ports},
+                name: port.address
+                for name, port in (
+                    ("control", self._control_port),
+                    ("relay", self._relay_port),
+                    *self._vhosts.ports,
+                    *((("https", self._control_port),) if self._vhosts.shares_control else ()),
+                )
             },
         }
 
