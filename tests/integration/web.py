@@ -20,6 +20,8 @@ from .shared import Keeper
 #: Under it are the subdomains of the tests.
 SUBDOMAIN_HOST = "web.test"
 _MIB = 1024 * 1024
+#: Bytes of a body that are kept.
+_BEGIN = 4096
 
 
 class Asked(NamedTuple):
@@ -28,6 +30,7 @@ class Asked(NamedTuple):
 
     @ivar fields: in the order in which they came, names as they were written.
     @ivar size, sha256: of the body.
+    @ivar begin: its first bytes.
     """
 
     method: str
@@ -35,6 +38,7 @@ class Asked(NamedTuple):
     fields: list[tuple[str, str]]
     size: int
     sha256: str
+    begin: bytes
 
     def field(self, name: str) -> str | None:
         """The value of a header field; those of several are joined."""
@@ -127,7 +131,7 @@ class _Answering(BaseHTTPRequestHandler):
     server: WebService
 
     def do_GET(self) -> None:
-        self._keep(0, "")
+        self._keep(0, "", b"")
         _, kind, *rest = [*self.path.split("/"), ""]
         if kind == "never":
             self.server.wait_until_released()
@@ -145,11 +149,12 @@ class _Answering(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        total, size = hashlib.sha256(), 0
+        total, size, begin = hashlib.sha256(), 0, b""
         for part in self._body():
             total.update(part)
             size += len(part)
-        self._keep(size, total.hexdigest())
+            begin = begin or part[:_BEGIN]
+        self._keep(size, total.hexdigest(), begin)
         answer = {"size": size, "sha256": total.hexdigest()}
         self._whole(200, json.dumps(answer).encode(), ("Content-Type", "application/json"))
 
@@ -158,9 +163,9 @@ class _Answering(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
-    def _keep(self, size: int, sha256: str) -> None:
+    def _keep(self, size: int, sha256: str, begin: bytes) -> None:
         fields = list(self.headers.items())
-        self.server.keep(Asked(self.command, self.path, fields, size, sha256))
+        self.server.keep(Asked(self.command, self.path, fields, size, sha256, begin))
 
     def _whole(self, status: int, body: bytes, *fields: tuple[str, str]) -> None:
         self.send_response(status)
