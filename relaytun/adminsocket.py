@@ -1,17 +1,20 @@
 """
 A daemon's local socket, C{<state-dir>/control.sock}: one JSON line asks, one JSON line answers.
 
-Question: C{{"command": "status"}}.  Answer: C{{"ok": ...}} or C{{"error": "a sentence"}}.  The
-socket is 0600: whoever may read the state directory may ask.
+Question: C{{"command": "status"}}, or C{{"command": "stats", "arguments": {"days": 7}}}.  Answer:
+C{{"ok": ...}} or C{{"error": "a sentence"}}.  The socket is 0600: whoever may read the state
+directory may ask.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from twisted.python.failure import Failure
 from .errors import UserError
 from .interfaces import IReactor
 from .plane.accept import Acceptor
+from .wire.text import printable
 
 NAME = "control.sock"
 #: Seconds that a question waits for its answer.
@@ -32,7 +36,7 @@ ASK_TIMEOUT = 5.0
 
 _log = Logger()
 
-Commands = Mapping[str, Callable[[], Any]]
+Commands = Mapping[str, Callable[..., Any]]
 
 
 class AdminService(Service):
@@ -41,7 +45,9 @@ class AdminService(Service):
     def __init__(self, reactor: IReactor, directory: Path, commands: Commands) -> None:
         """
         @param commands: each gives what is to be answered, as JSON values, or a Deferred of that;
-            C{ping} is always there.
+            C{ping} is always there.  A question's arguments become keyword arguments; the names are
+            checked here, the values, which may be any of JSON, by the command: a wrong one is a
+            L{UserError}.
         """
         self._reactor = reactor
         self._directory = directory
@@ -97,12 +103,14 @@ class _Question(LineOnlyReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         try:
-            command = self.factory.commands[json.loads(line)["command"]]
+            question = json.loads(line)
+            command = self.factory.commands[question["command"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             known = ", ".join(sorted(self.factory.commands))
             self._answer({"error": f"no such command; there are: {known}"})
             return
-        answer: Deferred[Any] = maybeDeferred(command)
+        arguments = question.get("arguments", {})
+        answer: Deferred[Any] = maybeDeferred(lambda: bound(command, arguments)())
         answer.addCallback(lambda value: {"ok": value})
         answer.addErrback(_refusal).addCallback(self._answer)
 
@@ -127,13 +135,36 @@ class _Factory(ServerFactory[_Question]):
         self.commands = commands
 
 
-def ask(directory: Path, command: str) -> Any:
+def bound(command: Callable[..., Any], arguments: object) -> Callable[[], Any]:
+    """
+    C{command} with its arguments.
+
+    @raise UserError: if they are not those that it takes.
+    """
+    parameters = inspect.signature(command).parameters
+    takes = ", ".join(parameters) or "none"
+    if not isinstance(arguments, dict):
+        raise UserError(f"arguments are names and values; it takes: {takes}")
+    if unknown := [printable(name) for name in arguments if name not in parameters]:
+        raise UserError(f"no such argument: {', '.join(unknown)}; it takes: {takes}")
+    if missing := [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in arguments
+    ]:
+        raise UserError(f"missing: {', '.join(missing)}; it takes: {takes}")
+    return partial(command, **arguments)
+
+
+def ask(directory: Path, command: str, **arguments: Any) -> Any:
     """
     Ask a daemon; waits for the answer.
 
+    @param arguments: as JSON values.
     @raise UserError: if none runs with this state directory, or it cannot answer.
     """
-    question = json.dumps({"command": command}).encode() + b"\n"
+    asked = {"command": command, **({"arguments": arguments} if arguments else {})}
+    question = json.dumps(asked).encode() + b"\n"
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(ASK_TIMEOUT)
     try:

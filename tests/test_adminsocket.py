@@ -57,7 +57,12 @@ class AdminServiceTests(TestCase):
         service = AdminService(
             reactor,  # type: ignore[arg-type]
             folder,
-            {"status": lambda: self.answer, "fail": self.fails, "stats": dict},
+            {
+                "status": lambda: self.answer,
+                "fail": self.fails,
+                "stats": lambda: {},
+                "traffic": lambda days, by="day": {"days": days, "by": by},
+            },
         )
         service.startService()
 
@@ -115,7 +120,7 @@ class AdminServiceTests(TestCase):
         """A command that there is not is told, with those that there are."""
         self.assertEqual(
             await self.error(ask, self.folder, "frobnicate"),
-            "no such command; there are: fail, ping, stats, status",
+            "no such command; there are: fail, ping, stats, status, traffic",
         )
 
     async def test_refused(self) -> None:
@@ -141,6 +146,28 @@ class AdminServiceTests(TestCase):
             answer = await deferToThread(raw, self.folder, line + b"\n")
             self.assertEqual(answer.count(b"\n"), 1)
             self.assertIn("no such command", json.loads(answer)["error"])
+
+    async def test_arguments(self) -> None:
+        """A command gets its arguments by name; those that may be left out may be."""
+        for arguments in ({"days": 7}, {"days": None, "by": "client"}):
+            answer = await deferToThread(ask, self.folder, "traffic", **arguments)
+            self.assertEqual(answer, {"by": "day", **arguments})
+
+    async def test_wrong_arguments(self) -> None:
+        """Arguments that a command does not take, or misses, are told with those it takes."""
+        for arguments, why in (
+            ({}, "missing: days; it takes: days, by"),
+            ({"days": 1, "x\n": 2}, "no such argument: x\\n; it takes: days, by"),
+            ([1], "arguments are names and values; it takes: days, by"),
+            (None, "arguments are names and values; it takes: days, by"),
+        ):
+            question = json.dumps({"command": "traffic", "arguments": arguments}).encode()
+            answer = await deferToThread(raw, self.folder, question + b"\n")
+            self.assertEqual(json.loads(answer), {"error": why})
+        self.assertEqual(
+            await self.error(lambda: ask(self.folder, "status", self=1)),
+            "no such argument: self; it takes: none",
+        )
 
     async def test_endless_line(self) -> None:
         """Who sends a line without end is hung up on, and others are answered as before."""

@@ -6,11 +6,16 @@ import contextlib
 import io
 import os
 import resource
+import signal
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import Application, Service
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun import startup
@@ -173,6 +178,109 @@ class DaemonTests(StartupCase):
         """A bug in a service is no sentence, but as loud as ever."""
         daemon = Daemon("sample", Fails(ZeroDivisionError()))
         self.assertRaises(ZeroDivisionError, daemon.privilegedStartService)
+
+
+class SignalTests(SynchronousTestCase):
+    """What becomes of signals."""
+
+    def setUp(self) -> None:
+        self.handlers: dict[int, Any] = {}
+        self.patch(signal, "signal", self.handlers.__setitem__)
+        self.terminal = False
+        self.patch(startup, "in_terminal", lambda: self.terminal)
+        self.reactor: Any = MemoryReactorClock()
+        self.calls: list[Any] = []
+        self.reactor.callFromThread = self.calls.append
+        self.reactor.stop = lambda: self.acts.append("stop")
+        self.acts: list[str] = []
+
+    def come(self, number: int) -> None:
+        """The signal comes, and the reactor goes round."""
+        self.handlers[number](number, None)
+        self.calls.pop()()
+
+    def test_early_hangup(self) -> None:
+        """A SIGHUP before there is a daemon is remembered until there is one."""
+        hangup = startup.Hangup(self.reactor)
+        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
+        hangup.act = lambda: self.acts.append("reload")
+        self.calls.pop()()
+        self.assertEqual(self.acts, ["reload"])
+
+    def test_lost_terminal(self) -> None:
+        """A SIGHUP reloads, and ends a daemon whose terminal has gone."""
+        self.terminal = True
+        startup.Hangup(self.reactor).act = lambda: self.acts.append("reload")
+        self.come(signal.SIGHUP)
+        self.terminal = False
+        self.come(signal.SIGHUP)
+        self.assertEqual(self.acts, ["reload", "stop"])
+
+    def test_drain(self) -> None:
+        """An end waits for what drains; the next signal ends it at once, and a third is nothing."""
+        waiting: Deferred[None] = Deferred(lambda it: it.callback(None))
+        inner = Service()
+        daemon = Daemon("sample", inner, self.reactor, lambda: waiting)
+        daemon.startService()
+        stopped = daemon.stopService()
+        self.assertTrue(inner.running)
+        self.come(signal.SIGTERM)
+        self.successResultOf(stopped)
+        self.assertFalse(inner.running)
+        self.come(signal.SIGINT)
+
+    def test_nothing_to_drain(self) -> None:
+        """When there is nothing to wait for, signals are left alone."""
+        daemon = Daemon("sample", Service(), self.reactor, lambda: succeed(None))
+        daemon.startService()
+        self.successResultOf(daemon.stopService())
+        self.assertEqual(self.handlers, {})
+
+
+class LogTests(StartupCase):
+    """The daemon's log, and its configuration once more."""
+
+    def log(self, format: str, **twistd: Any) -> Any:
+        """The log of a daemon that twistd runs with these options."""
+        return startup.daemon_log(
+            self.options(**twistd), SimpleNamespace(callFromThread=print), format
+        )
+
+    def options(self, **twistd: Any) -> Any:
+        options = Sample()
+        options.parent = twistd
+        return options
+
+    def test_installed(self) -> None:
+        """The application has the daemon's log; where that is not to be, it has twistd's."""
+        log = self.log("json", nodaemon=True)
+        application = Application("sample")
+        Daemon("sample", Service(), log=log).setServiceParent(application)
+        self.assertIs(application.getComponent(ILogObserver), log)
+        for twistd in ({"syslog": True}, {"logger": "x"}):
+            log = self.log("text", **twistd)
+            application = Application("sample")
+            Daemon("sample", Service(), log=log).setServiceParent(application)
+            self.assertIsNone(application.getComponent(ILogObserver, None))
+
+    def test_syslog(self) -> None:
+        """JSON is not for the syslog: that is one line."""
+        self.assertRaises(UserError, self.log, "json", syslog=True)
+
+    def test_again(self) -> None:
+        """The file is found again when the daemon has gone elsewhere; options still win."""
+        options = Sample()
+        options.parseOptions(["--config", "x.ini", "--control", "1"])
+        asked: list[Any] = []
+        load = startup.again(lambda path, given: asked.append((path, given)), options)
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir("/")
+        load()
+        self.assertEqual(asked, [(os.path.join(here, "x.ini"), {"control": "1"})])
+        options["config"] = None
+        startup.again(lambda path, given: asked.append(path), options)()
+        self.assertIsNone(asked[-1])
 
 
 class SystemTests(StartupCase):

@@ -42,6 +42,7 @@ async def _list(reactor: IReactor, config: ClientConfig) -> tuple[ClientEntry, .
 def rows(entry: ClientEntry) -> Iterator[tuple[str, ...]]:
     """A row for each service, or one for a client that has none."""
     for service in entry.services:
-        yield entry.id, entry.status, service.id, service.protocol, service.description or ""
+        status = "unhealthy" if service.healthy is False else entry.status
+        yield entry.id, status, service.id, service.protocol, service.description or ""
     if not entry.services:
         yield entry.id, entry.status, "", "", ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+import msgspec
 from msgspec import UNSET
+from twisted.internet.error import ConnectError, DNSLookupError
 
 from ..adminsocket import NAME, ask
 from ..client.connection import ServerConnection
-from ..client.service import check_compression, identity_of
+from ..client.legdialer import ServerLegs
+from ..client.service import check_compression, identity_of, route_to
 from ..config import ClientConfig, ConnectConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
@@ -54,6 +57,7 @@ class _Client:
         self._config = config
         self._path = path
         self._stack = stack
+        self._route = route_to(reactor, config, config.server)
         self._identity: Identity | None = None
         self._connection: ServerConnection
         self._entries: dict[str, ClientEntry] | None = None
@@ -85,10 +89,14 @@ class _Client:
         return f"signed in, has been running for {duration(answer['uptime'])}"
 
     async def server_name(self) -> str:
-        return await resolved(self._config.server.host)
+        host, proxy = self._config.server.host, self._route.proxy
+        return await resolved(host) if proxy is None else f"{proxy} looks for {host}"
 
     async def control_port(self) -> str:
-        server = self._config.server
+        server, proxy = self._config.server, self._route.proxy
+        if proxy is not None:
+            remedy = "correct proxy, or HTTPS_PROXY in the environment"
+            return f"through a proxy: {await answers(proxy.host, proxy.port, remedy)}"
         return await answers(
             server.host,
             server.port,
@@ -100,7 +108,7 @@ class _Client:
         if identity is None:
             # No name for an identity that nobody keeps.
             identity = Identity.make("relaytun")
-            config = ClientConfig(servers=config.servers, state_dir=config.state_dir)
+            config = msgspec.structs.replace(config, client_id=None, services=(), connects=())
         self._connection = await self._stack.enter_async_context(
             online(self._reactor, config, identity)
         )
@@ -116,7 +124,15 @@ class _Client:
         relay = control.response.relay
         if relay is UNSET or not relay.port:
             raise NotNow("the server does not say where it is before there is a session")
-        return await relay_answers(printable(relay.host), relay.port)
+        legs = self._connection.dialer
+        if isinstance(legs, ServerLegs) and legs.transport == "ws":
+            return f"not needed: {await _websockets(legs)}"
+        try:
+            return await relay_answers(printable(relay.host), relay.port)
+        except UserError as error:
+            if isinstance(legs, ServerLegs) and legs.transport == "auto":
+                raise NotNow(f"{error}; until then {await _websockets(legs)}") from None
+            raise
 
     async def service(self, service: ServiceConfig) -> str:
         check_compression(service)
@@ -157,3 +173,15 @@ class _Client:
                 f"no client that is signed in offers {wanted}: start one, or correct service"
             )
         return f"{wanted} is offered by {', '.join(offering)}"
+
+
+async def _websockets(legs: ServerLegs) -> str:
+    """
+    Check that legs can go over WebSockets.
+
+    @raise UserError: if they cannot.
+    """
+    try:
+        return f"legs go over WebSockets to {await legs.check_websocket()}"
+    except (OSError, ConnectError, DNSLookupError) as error:
+        raise UserError(f"legs cannot go over WebSockets: {error}") from None

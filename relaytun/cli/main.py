@@ -20,7 +20,9 @@ from .demo import demo
 from .doctor import doctor
 from .expose import expose
 from .id import own_id
+from .import_frp import import_frp
 from .reload import reload_config
+from .stats import stats
 from .status import status
 
 
@@ -52,8 +54,10 @@ _COMMANDS = (
     demo,
     doctor,
     expose,
+    import_frp,
     own_id,
     reload_config,
+    stats,
     status,
 )
 

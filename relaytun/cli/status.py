@@ -59,16 +59,18 @@ def state_dirs(config: str | None, state_dir: str | None) -> list[Path]:
     return [load(config, {}).state_dir]
 
 
-def ask_first(directories: Iterable[Path], command: str = "status") -> Any:
+def ask_first(directories: Iterable[Path], command: str = "status", **arguments: Any) -> Any:
     """
     What the first daemon that answers says.
+
+    @param command, arguments: what it is asked.
 
     @raise UserError: if none does.
     """
     refusals = []
     for directory in directories:
         try:
-            return ask(directory, command)
+            return ask(directory, command, **arguments)
         except UserError as error:
             refusals.append(str(error))
     raise UserError("; ".join(refusals))

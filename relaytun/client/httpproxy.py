@@ -8,6 +8,7 @@ does: TLS with the server is made inside.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import re
 import urllib.request
@@ -38,6 +39,8 @@ TIMEOUT = 10.0
 VARIABLES = ("HTTPS_PROXY", "https_proxy")
 
 _PLACE = re.compile(r"[][A-Za-z0-9.:_%-]+")
+#: 401 is wrong here, and is what tinyproxy says to a wrong password.
+_WHO_ARE_YOU = (401, 407)
 _DEFAULT_PORT = 8080
 _FORM = "write the proxy as http://HOST:PORT, or as http://USER:PASSWORD@HOST:PORT"
 
@@ -96,11 +99,13 @@ def proxy_for(
     The proxy by which C{host} is reached, if there is one.
 
     @param configured: the user's word; without it the environment's counts, where C{NO_PROXY}
-        lists the exceptions.
+        lists the exceptions; this machine is always one.
     @raise ValueError: if it cannot be used.
     """
     if configured:
         return parse_proxy(configured)
+    if _is_here(host):
+        return None
     url = next((environment[name] for name in VARIABLES if environment.get(name)), "")
     if not url:
         return None
@@ -111,6 +116,13 @@ def proxy_for(
         return parse_proxy(url)
     except ValueError as error:
         raise ValueError(f"HTTPS_PROXY in the environment: {error}") from None
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 @implementer(IStreamClientEndpoint)
@@ -202,9 +214,9 @@ class _Connect(Protocol):
             return
         if 200 <= status < 300:
             self._connected()
-        elif status == 407 and self._proxy.credentials:
+        elif status in _WHO_ARE_YOU and self._proxy.credentials:
             self._fail("refuses the user name and the password")
-        elif status == 407:
+        elif status in _WHO_ARE_YOU:
             self._fail(
                 "wants a user name and a password: write proxy = http://USER:PASSWORD@HOST:PORT"
             )

@@ -15,6 +15,7 @@ from msgspec import UNSET
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -69,7 +70,9 @@ class ServerLegs:
         self.transport = "ws" if transport == "auto" and route.proxy is not None else transport
         self._path = route.ws_path
         self._detour = FIRST_DETOUR
-        self._blocked: dict[tuple[str, int], float] = {}
+        self._blocked: dict[tuple[str, int], float] = {}  # Until when, by the reactor's clock.
+        self._trying_again = False
+        self._verification: IOpenSSLClientConnectionCreator | None = None
 
     def learn(self, response: messages.RegisterResponse) -> None:
         """The server's word on where it has legs; the user's own counts more."""
@@ -83,11 +86,28 @@ class ServerLegs:
             return self._by("ws", session, self._dial_websocket())
         if self.transport == "tcp":
             return self._by("relay", session, self._dial_tcp(*place))
-        if self._blocked.get(place, 0.0) > self._reactor.seconds():
+        until = self._blocked.get(place)
+        if until is not None and (self._trying_again or until > self._reactor.seconds()):
             return self._by("ws", session, self._dial_websocket())
-        return Deferred.fromCoroutine(self._dial_either(session, place))
+        self._trying_again = until is not None  # One leg does: nobody else has to wait for it.
+        either = Deferred.fromCoroutine(self._dial_either(session, place, until is not None))
+        return either.addBoth(self._tried, until is not None)
 
-    async def _dial_either(self, session: ClientSession, place: tuple[str, int]) -> socket.socket:
+    def better_in(self, session: ClientSession) -> float | None:
+        """See C{LegDialer}."""
+        until = self._blocked.get((session.relay.host, session.relay.port))
+        if until is None or session.path != "ws":
+            return None
+        return max(0.0, until - self._reactor.seconds())
+
+    def _tried(self, result: Any, again: bool) -> Any:
+        if again:
+            self._trying_again = False
+        return result
+
+    async def _dial_either(
+        self, session: ClientSession, place: tuple[str, int], again: bool
+    ) -> socket.socket:
         connecting = self._dial_tcp(*place)
         connecting.addTimeout(TCP_PATIENCE, self._reactor, _too_slow)
         try:
@@ -97,7 +117,7 @@ class ServerLegs:
                 sock = await self._by("ws", session, self._dial_websocket())
             except _FAILURES:
                 raise error from None  # The server is away, whichever way one goes.
-            self._block(place, error)
+            self._block(place, error, again)
         else:
             if self._blocked.pop(place, None) is not None:
                 self._detour = FIRST_DETOUR
@@ -113,13 +133,12 @@ class ServerLegs:
 
         return connecting.addCallback(connected)
 
-    def _block(self, place: tuple[str, int], why: Exception) -> None:
-        now = self._reactor.seconds()
-        if self._blocked.get(place, 0.0) > now:
-            return  # One of several legs that found out at the same time.
-        if place in self._blocked:
+    def _block(self, place: tuple[str, int], why: Exception, again: bool) -> None:
+        if again:
             self._detour = min(LONGEST_DETOUR, self._detour * 2)
-        self._blocked = {place: now + self._detour}
+        elif place in self._blocked:
+            return  # One of several legs that found out at the same time.
+        self._blocked = {place: self._reactor.seconds() + self._detour}
         self._log.warn(
             "the relay port {host}:{port} cannot be reached ({why}): legs go over WebSockets, "
             "and it is tried again in {detour:.0f} s",
@@ -140,8 +159,22 @@ class ServerLegs:
         prepare(sock)
         return sock
 
+    async def check_websocket(self) -> str:
+        """
+        See whether a leg can go over a WebSocket.
+
+        @return: its URL.
+        @raise ConnectError: if it cannot, also L{OSError} and C{DNSLookupError}.
+        """
+        (await self._dial_websocket()).close()
+        return self._url
+
+    @property
+    def _url(self) -> str:
+        return f"{self._route.address.url()}{self._path}{LEG}"
+
     def _dial_websocket(self) -> Deferred[socket.socket]:
-        url = f"{self._route.address.url()}{self._path}{LEG}"
+        url = self._url
         opening = Deferred.fromCoroutine(self._open(url))
 
         def too_slow(result: object, timeout: float) -> NoReturn:
@@ -151,10 +184,12 @@ class ServerLegs:
 
     async def _open(self, url: str) -> socket.socket:
         route = self._route
-        verification = server_verification(route.address.host, route.address.fingerprint)
+        if self._verification is None:  # Authorities are read from files: not for each leg.
+            address = route.address
+            self._verification = server_verification(address.host, address.fingerprint)
         opening = _Opening(route, self._path + LEG)
         try:
-            await route.control(verification).connect(_only(opening))
+            await route.control(self._verification).connect(_only(opening))
             return await opening.opened
         except WireError as error:
             raise WebSocketFailed(f"{url}: {error}") from None

@@ -333,6 +333,17 @@ def goes_on(old: ServiceConfig | None, new: ServiceConfig | None, visitor: str) 
     """Whether C{visitor}'s sessions of a service go on when C{new} is offered instead of C{old}."""
     if old is None or new is None or old.admit(visitor) != new.admit(visitor):
         return False
-    return structs.replace(old, description="", allow=()) == structs.replace(
-        new, description="", allow=()
+    return _essence(old) == _essence(new)
+
+
+def _essence(service: ServiceConfig) -> ServiceConfig:
+    """What its sessions are made of; the server sees to its bandwidth."""
+    return structs.replace(
+        service,
+        description="",
+        allow=(),
+        public=None,
+        health_check=None,
+        bandwidth_up=0,
+        bandwidth_down=0,
     )

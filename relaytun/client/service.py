@@ -4,6 +4,7 @@ The client as a tree of services::
     Client
     |-- ServerConnection ...  signs in, again and again; one for each server
     |-- AdminService        control.sock: status, reload
+    |-- HealthChecks        of the services that have one
     `-- _Listener ...       one for each [connect:...]
 """
 
@@ -34,8 +35,9 @@ from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
-from ..wire.messages import Message, UpdateServices
+from ..wire.messages import Message, ServiceHealth, UpdateServices
 from .connection import ServerConnection
+from .health import HealthChecks
 from .httpproxy import proxy_for
 from .legdialer import ServerLegs
 from .localport import LocalPort
@@ -209,7 +211,10 @@ class Client(MultiService):
         for connect in config.connects:
             self._connects[connect.name] = made = self._make_connect(connect)
             made.port.setServiceParent(self)
+        self._health = HealthChecks(reactor, config.services, self._health_changed)
+        self._health.setServiceParent(self)
         for server, connection in zip(config.servers, self._connections, strict=True):
+            connection.add_listener(self._health)
             connection.setServiceParent(self)
             connection.add_listener(_Standing(self._machinery.events, server))
             connection.hurries.append(self._links.hurry)
@@ -288,6 +293,12 @@ class Client(MultiService):
             "fingerprint": self._identity.fingerprint,
         }
 
+    def _health_changed(self, service_id: str, healthy: bool) -> None:
+        for connection in self._connections:
+            connection.send(ServiceHealth(service_id=service_id, healthy=healthy))
+        event = "service_online" if healthy else "service_offline"
+        self._machinery.events.fire(event, service=service_id)
+
     def _finished(self, error: LoginError) -> None:
         """One of the servers is given up: when all are, so is the client."""
         if all(connection.finished.called for connection in self._connections):
@@ -335,6 +346,7 @@ class Client(MultiService):
         if not lines:
             return []
         self._offer.use(after)
+        self._health.use(after)
         for connection in self._connections:  # First, so that nobody is offered what ends now.
             connection.send(self._offer.update())
         self._links.end(
@@ -342,6 +354,7 @@ class Client(MultiService):
         )
         for provider in self._providers:
             provider.offer(after)
+        self._health.use(after)
         for event, some, others in (
             ("service_offline", old, new),
             ("service_online", new, old),

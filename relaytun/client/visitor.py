@@ -34,11 +34,10 @@ from .connection import ServerConnection
 from .grant import session_of
 from .machinery import ClientMachinery
 from .signalling import Control
+from .whom import Whom
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
-#: Seconds that streams wait for a client that is away, while another one could have new streams.
-FAITHFUL = 15.0
 #: Answers that waiting may help against.
 ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
@@ -75,8 +74,9 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
-        self._away_since: float | None = None
+        self._whom = Whom(machinery.reactor, connect.target)
         self._programs = 0  # That wait for a session.
+        self._beginning = 0  # Raw streams that have one.
         for connection in connections:
             connection.hurries.append(self._hurries)
 
@@ -124,6 +124,8 @@ class Visitor:
 
     def serve(self, local: socket.socket, address: Any = None) -> None:
         """A program connected: carry its stream; C{local} is taken over."""
+        if self.link is not None and self._whom.leaves(self.link):
+            self.link.close(f"{self.link.session.peer} is away")
         if self.link is not None:
             self.link.open(local)
         else:
@@ -157,6 +159,7 @@ class Visitor:
 
     def carries(self, link: VisitorLink) -> None:
         """C{link} has a channel: datagrams need not wait any more."""
+        self._whom.came(link)
         if self._datagrams is not None and link is self.link:
             self._datagrams.use_path(link.path)
 
@@ -180,35 +183,17 @@ class Visitor:
         for session in list(self.sessions.values()):
             for stream in list(session.streams):
                 stream.cut(Mood.SHUTDOWN)
-            if session.live:
-                for server in self._servers:
-                    if server.granted(session):
-                        closing = messages.CloseSession(session_id=session.id)
-                        server.connection.send(closing)
-            self.over(session)
+            self._give_back(session)
 
     async def _ask(self) -> ClientSession:
-        faithful = self._faithful_to()
-        if faithful is not None:
+        bound = self._whom.bound_to(self.link)
+        if bound is not None:
             try:
-                return await self._ask_for(faithful)
+                return await self._ask_for(bound)
             except UserError as error:
-                if not _is_absence(error) or self._is_faithful():
+                if not _is_absence(error) or self._whom.waits():
                     raise
         return await self._ask_for(self.target)
-
-    def _faithful_to(self) -> str | None:
-        """The one who has the streams of the link, where any client would do."""
-        if self.target is None and self.link is not None and self.link.link.streams:
-            return self.link.session.peer
-        return None
-
-    def _is_faithful(self) -> bool:
-        """Whether it is too early to give up the streams of a client that is away."""
-        now = self.machinery.reactor.seconds()
-        if self._away_since is None:
-            self._away_since = now
-        return now - self._away_since < FAITHFUL
 
     async def _ask_for(self, target: str | None) -> ClientSession:
         refused: UserError | None = None
@@ -250,14 +235,15 @@ class Visitor:
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
-        self._away_since = None
+        self._whom.granted()
         self.machinery.events.fire("session_opened", **session.about)
         return session
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
         waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+        while waiting:  # One that gets it may give up others, which are gone from the list then.
+            waiter = waiting.pop(0)
             if isinstance(result, Failure):
                 waiter.errback(result)
             else:
@@ -266,7 +252,11 @@ class Visitor:
     async def _carry(self, local: socket.socket) -> None:
         session = await self._session_in_time()
         if session.mode != "link":
-            await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            self._beginning += 1
+            try:
+                await carry(self.machinery, local, session, self._raw_over, self._raw_session)
+            finally:
+                self._beginning -= 1
             return
         self._link_over(session).open(local)
 
@@ -285,6 +275,7 @@ class Visitor:
     def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
             self.link = VisitorLink(self.machinery, self, session, self._link_ended)
+            self.link.link.unreached = self._unreached
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:
@@ -308,10 +299,25 @@ class Visitor:
         return self._session_in_time().addCallback(same_mode)
 
     def _raw_over(self, session: ClientSession) -> None:
-        if session.live:
-            self._forget_if_over(session)
-        else:
+        if not session.live:
             self.over(session)
+        elif self.target is None and not (session.streams or self._beginning):
+            self._give_back(session)  # Somebody else may do better.
+
+    def _give_back(self, session: ClientSession) -> None:
+        """Neither the server nor its provider need keep it any longer."""
+        if session.live:
+            for server in self._servers:
+                if server.granted(session):
+                    server.connection.send(messages.CloseSession(session_id=session.id))
+        self.over(session)
+
+    def _unreached(self) -> None:
+        """Where any client would do: the next program need not go to one whose service is dead."""
+        link = self.link
+        if self.target is None and link is not None and not link.link.streams:
+            self._give_back(link.session)
+            link.close(f"{link.session.peer} does not reach it")
 
     def _link_ended(self, ended: VisitorLink, why: str) -> None:
         self._past.forward += ended.link.bytes_out

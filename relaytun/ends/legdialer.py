@@ -26,3 +26,9 @@ class LegDialer(Protocol):
         @raise OSError: (in the Deferred) if the relay cannot be reached; also Twisted's
             C{ConnectError} and C{DNSLookupError}.
         """
+
+    def better_in(self, session: ClientSession) -> float | None:
+        """
+        @return: seconds until it is worth while to try another way than the one that the last leg
+            of C{session} had to take; C{None} if that was the best.
+        """

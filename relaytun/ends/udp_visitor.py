@@ -41,14 +41,19 @@ class VisitorDatagrams(Service):
         connect: ConnectConfig,
         buffer: ReceiveBuffer,
         wanted: Callable[[], None],
+        admits: Callable[[str], bool] = lambda address: True,
     ) -> None:
-        """@param wanted: called when there is a datagram and no path, to have one made."""
+        """
+        @param wanted: called when there is a datagram and no path, to have one made.
+        @param admits: whether a new flow from an address may be.
+        """
         self.number = connect.local_port
         self.dropped = 0
         self._reactor = reactor
         self._connect = connect
         self._buffer = buffer
         self._wanted = wanted
+        self._admits = admits
         self._path: DatagramPath | None = None
         self._socket: DatagramSocket | None = None
         self._next_flow = 1
@@ -126,6 +131,9 @@ class VisitorDatagrams(Service):
 
     def _received(self, run: memoryview, size: int, address: Address) -> None:
         found = self._flows.find(address)
+        if found is None and not self._admits(address[0]):
+            self.dropped += -(-len(run) // size)
+            return
         flow = found[0] if found is not None else self._new_flow(address)
         if self._path is not None:
             self._path.send_run(flow, run, size)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -97,7 +98,8 @@ class VisitorLink:
         self._seeking: dict[int, Deferred[None]] = {}
         self._failures = [0, 0]
         self._came = [0.0, 0.0]
-        self._why = ""
+        self._why = self._closed = ""
+        self._detours: dict[int, IDelayedCall] = {}
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
         self.session = session
@@ -151,8 +153,9 @@ class VisitorLink:
         if process != self._provider[1]:
             self._give_up(_WORDS[Reset.UNKNOWN], Reset.UNKNOWN)
 
-    def close(self) -> None:
-        """End it, with its streams."""
+    def close(self, why: str = "") -> None:
+        """End it, with its streams; C{why}, if it is not that nobody needs it any more."""
+        self._closed = why
         self.link.close(Reset.SHUTDOWN)
 
     # For the link.
@@ -172,10 +175,14 @@ class VisitorLink:
         self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
+        for detour in self._detours.values():
+            if detour.active():
+                detour.cancel()
         if self.path is not None:
             self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
-        self._ended(self, words if cause in _CERTAIN else self._why or words)
+        known = words if cause in _CERTAIN else self._why or words
+        self._ended(self, self._closed or known)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The provider knows the link."""
@@ -232,7 +239,20 @@ class VisitorLink:
                 self._why = ""
                 self._came[slot] = machinery.reactor.seconds()
                 link.attach(channel, slot)
+                self._await_better(slot)
                 return
+
+    def _await_better(self, slot: int) -> None:
+        """A channel that had to make a detour is replaced as soon as that may be over."""
+        session = self.session
+        wait = None if session.dialer is None else session.dialer.better_in(session)
+        waiting = self._detours.pop(slot, None)
+        if waiting is not None and waiting.active():
+            waiting.cancel()
+        if wait is not None:
+            self._detours[slot] = self._machinery.reactor.callLater(
+                wait, self.wants_channel, self.link, slot
+            )
 
     async def _dial(self) -> Channel:
         """@return: a channel whose other side has proven to be the provider."""

@@ -52,6 +52,7 @@ class Link:
     @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
     @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
+    @ivar unreached: called when a stream is over because it did not reach the service.
     @ivar datagram_received: called with the flow and each datagram that comes.
     @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
@@ -76,6 +77,7 @@ class Link:
         self.channels = Slots()
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
+        self.unreached: Callable[[], None] = lambda: None
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
         self.datagrams: DatagramUse | None = None
         self._clock = clock
@@ -424,6 +426,8 @@ class Link:
             self._forget(stream)
         else:
             self.broken(stream, cause, tell=False)
+            if cause is Reset.SERVICE:
+                self.unreached()
 
     def _send_acks(self) -> None:
         self._acks.stop()

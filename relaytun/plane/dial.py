@@ -15,7 +15,7 @@ import socket
 from functools import lru_cache
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IWriteDescriptor
@@ -94,6 +94,8 @@ class Dialer:
 
     def _retry_by_name(self, failure: Failure, host: str, port: int) -> Deferred[socket.socket]:
         self._answered.pop((host, port), None)
+        if failure.check(CancelledError):
+            return fail(failure)  # Whoever had asked does not want it any more.
         return self._dial_name(host, port)
 
 

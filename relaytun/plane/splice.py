@@ -2,7 +2,8 @@
 Two connected sockets made one: what comes out of one goes into the other, both ways.
 
 A L{Splice} reads only what it can pass on (the back-pressure), passes an end of stream on as a
-half-close and a reset as a reset, counts and limits by a L{Meter}, and ends with one mood.  It
+half-close and a reset as a reset, counts and limits by a L{Meter}, keeps to the meter's rates, and
+ends with one mood.  It
 takes the sockets over: they are closed when it ends.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -22,6 +24,7 @@ from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
 from .pair import End
+from .rates import Rate, Turn
 
 #: The most that one stream moves before the reactor turns to the next.
 _TURN = 1024 * 1024
@@ -93,11 +96,13 @@ class _Side:
         yet; while there is one, nothing more is read.
     @ivar finished: the end of its stream has been passed on.
     @ivar reading: the reactor watches it for bytes.
+    @ivar turn: its wait for its rates; while there is one, nothing is read.
     @ivar writing: the reactor watches it for room.
     """
 
     __slots__ = (
-        "carrier", "finished", "other", "reading", "sock", "splice", "spliceable", "writing"
+        "carrier", "finished", "other", "reading", "sock", "splice", "spliceable", "turn",
+        "writing",
     )  # fmt: skip
 
     other: _Side
@@ -110,6 +115,7 @@ class _Side:
         self.reading = False
         self.writing = False
         self.spliceable = True
+        self.turn: Turn | None = None
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -120,16 +126,51 @@ class _Side:
     def doRead(self) -> None:
         if not self.reading:
             return  # The reactor's news are older than what happened in this turn.
-        splice = self.splice
-        meter = splice.meter
+        meter = self.splice.meter
         allowance = meter.limit - meter.forward - meter.backward
         if allowance <= 0:
             self._read_at_the_limit()
             return
+        rates = self._rates()
+        if not rates:
+            self._move(min(allowance, _TURN))
+            return
+        room = min(rate.room() for rate in rates)
+        if not room:
+            self._pause()
+            self.turn = Turn(rates, partial(self._take_turn, rates))
+            return
+        moved = self._move(min(allowance, room, _TURN))
+        for rate in rates:
+            rate.take(moved)
+
+    def _rates(self) -> tuple[Rate, ...]:
+        meter = self.splice.meter
+        return meter.forward_rates if self is self.splice.left else meter.backward_rates
+
+    def _take_turn(self, rates: tuple[Rate, ...], portion: int) -> None:
+        """The rates have waited for: C{portion} bytes are taken from each of them."""
+        self.turn = None
+        self.read_on()
+        meter = self.splice.meter
+        allowance = min(portion, meter.limit - meter.forward - meter.backward)
+        moved = self._move(allowance) if allowance > 0 else 0
+        for rate in rates:
+            rate.take(moved - portion)
+
+    def _move(self, most: int) -> int:
+        """
+        Read, and pass it on.
+
+        @return: how many bytes were read.
+        """
+        splice = self.splice
+        meter = splice.meter
         carrier = splice.pool.take(self.spliceable)
         self.carrier = carrier
+        moved = 0
         try:
-            moved = carrier.fill(self.sock, min(allowance, _TURN))
+            moved = carrier.fill(self.sock, most)
         except BlockingIOError:
             self._release()
         except OSError as error:
@@ -153,6 +194,7 @@ class _Side:
                 self._release()
                 self._pause()
                 self._finish()
+        return moved
 
     def doWrite(self) -> None:
         if not self.writing:
@@ -176,6 +218,9 @@ class _Side:
     def stop(self) -> None:
         """Have the reactor forget it."""
         self._pause()
+        if self.turn is not None:
+            self.turn.cancel()
+            self.turn = None
         if self.writing:
             self.writing = False
             self.splice.reactor.removeWriter(self)

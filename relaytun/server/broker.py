@@ -6,12 +6,11 @@ It knows neither sockets nor WebSockets; L{Peer}s and the relay come to it.
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from msgspec import UNSET, UnsetType, structs
+from msgspec import UNSET, structs
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Events
@@ -20,6 +19,7 @@ from ..wire.messages import Code, Exposure, Service
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
+from .users import Users, UserSettings
 
 
 class PublicSide(Protocol):
@@ -31,10 +31,13 @@ class PublicSide(Protocol):
     def client_left(self, peer: Peer) -> None:
         """C{peer}'s login is over."""
 
+    def users_changed(self) -> None:
+        """Users may have other things than before, or are users no more."""
+
 
 class Broker:
     """
-    @ivar token: what lets one in; C{None} for an open server.
+    @ivar users: who may come, and what he may do.
     @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
     @ivar public: who opens services for the public, if anybody does.
@@ -50,6 +53,7 @@ class Broker:
         owners: Owners,
         *,
         token: str | None,
+        users: Iterable[UserSettings] = (),
         public_host: str | None = None,
         max_clients: int = 10000,
         max_sessions: int = 10000,
@@ -58,7 +62,10 @@ class Broker:
         heartbeat_timeout: float = 45.0,
         ws_path: str | None = None,
     ) -> None:
-        """@param token: C{None} for an open server."""
+        """
+        @param token: C{None} for an open server.
+        @param users: those who have a token of their own.
+        """
         self.clock = clock
         self.events = Events()
         self.going_away = False
@@ -75,21 +82,22 @@ class Broker:
         self.public: PublicSide | None = None
         self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
-        self.token = token
+        self.users = Users(clock, users, token)
         self.public_host = public_host
+
+    @property
+    def token(self) -> str | None:
+        """The server's own token, C{None} for an open server; a new one is for who comes."""
+        return self.users.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self.users.use_token(token)
 
     @property
     def is_open(self) -> bool:
         """Whether it lets in whoever comes."""
         return self.token is None
-
-    def is_token(self, given: str | UnsetType) -> bool:
-        """Whether C{given} lets one in; takes the same time whatever it is."""
-        if self.token is None:
-            return True
-        if given is UNSET:
-            return False
-        return hmac.compare_digest(str(given).encode("utf-8", "replace"), self.token.encode())
 
     def relay_address(self, peer: Peer) -> messages.RelayAddress:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
@@ -120,6 +128,39 @@ class Broker:
         self.leave(peer)
         peer.close()
 
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        event = "service_online" if report.healthy else "service_offline"
+        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
+
+    def replace_users(self, users: Iterable[UserSettings]) -> None:
+        """
+        From now on there are these users.
+
+        Whoever is here by a token that is nobody's any more has to go, with all that he has;
+        what others may not have any more is ended.
+        """
+        self.users.replace(users)
+        for peer in self.registry.everyone():
+            user, why = peer.user, ""
+            if user.revoked:
+                why = "the token does not let anybody in any more"
+            elif not peer.transient and not user.may_use_client_id(peer.name):
+                why = f"user {user.name} may not register as {peer.name} any more"
+            if why:
+                self.sessions.forbid(peer)
+                peer.error(Code.UNAUTHORIZED, why)
+                peer.said_good_bye = True  # Nothing is kept for it.
+                self.leave(peer)
+                peer.close()
+        self.sessions.rights_changed()
+        if self.public is not None:
+            self.public.users_changed()
+
     def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
         """
         C{peer} is listed, with the services that it has now.
@@ -140,6 +181,7 @@ class Broker:
         }
         gone = [name for name, old in before.items() if not _same(old, services.get(name))]
         self.sessions.withdrawn(peer, gone)
+        self.sessions.services_changed(peer)
         self._services_changed(peer, before, peer.services)
         self.expose(peer, exposures)
 
@@ -172,12 +214,22 @@ class Broker:
             ws_path=UNSET if self.ws_path is None else self.ws_path,
         )
 
-    def client_list(self) -> messages.ClientList:
-        """Everybody who is registered, by name."""
+    def client_list(self, asking: Peer | None = None) -> messages.ClientList:
+        """
+        Everybody who is registered, by name.
+
+        @param asking: who wants to know: only of what he offers himself or may visit.
+        """
         return messages.ClientList(
             clients=tuple(
                 messages.ClientEntry(
-                    id=peer.name, status="online", services=tuple(peer.services.values())
+                    id=peer.name,
+                    status="online",
+                    services=tuple(
+                        service
+                        for service in peer.services.values()
+                        if asking in (None, peer) or asking.user.may_visit(peer.name, service.id)
+                    ),
                 )
                 for peer in sorted(self.registry, key=lambda peer: peer.name)
             )
@@ -191,10 +243,13 @@ class Broker:
         """
         if self.going_away:
             return Code.INTERNAL, "the server is ending; try again later"
-        found = self._offered(request)
+        found = self._offered(visitor, request)
         if not isinstance(found, Peer):
             return found
         provider, target = found, found.name
+        refusal = self.refusal(visitor, provider, request.service_id)
+        if refusal is not None:
+            return refusal
         service = provider.services[request.service_id]
         if service.mode == "link" and visitor.fingerprint is None:
             return (
@@ -216,11 +271,31 @@ class Broker:
         self.sessions.open(visitor, provider, service, request)
         return None
 
-    def _offered(self, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:
+    def refusal(self, visitor: Peer, provider: Peer, service_id: str) -> tuple[Code, str] | None:
+        """@return: why C{visitor} may not have a session with this service now, if so."""
+        if not visitor.user.may_visit(provider.name, service_id):
+            return (
+                Code.FORBIDDEN,
+                f"user {visitor.user.name} may not visit {provider.name}/{service_id}",
+            )
+        for user in (visitor.user, provider.user):
+            why = self.sessions.accounts.refusal(user)
+            if why is not None:
+                return Code.BYTE_LIMIT, why
+        return None
+
+    def _offered(self, visitor: Peer, request: messages.ConnectRequest) -> Peer | tuple[Code, str]:
         """@return: who is to provide the service, or why nobody can."""
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
-            offering = [peer for peer in self.registry if peer.provides(wanted)]
+            there = [
+                peer
+                for peer in self.registry
+                if wanted in peer.services and visitor.user.may_visit(peer.name, wanted)
+            ]
+            offering = [peer for peer in there if peer.provides(wanted)]
+            if there and not offering:
+                return Code.CLIENT_OFFLINE, f"whoever offers {wanted} says that it is not healthy"
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"
             busy = Counter(session.provider for session in self.sessions)
@@ -232,6 +307,8 @@ class Broker:
             return Code.UNKNOWN_CLIENT, f"there is no client {target}"
         if wanted not in provider.services:
             return Code.UNKNOWN_SERVICE, f"{target} offers no service {wanted}"
+        if not provider.provides(wanted):
+            return Code.CLIENT_OFFLINE, f"{target}'s health check of {wanted} fails"
         return provider
 
 
@@ -239,9 +316,10 @@ def _same(old: Service, new: Service | None) -> bool:
     """Whether sessions can go on when C{new} is offered instead of C{old}."""
     if new is None:
         return False
-    return structs.replace(old, description=None, healthy=UNSET) == structs.replace(
-        new, description=None, healthy=UNSET
-    )
+    changeable = {
+        "description": None, "healthy": UNSET, "bandwidth_up": UNSET, "bandwidth_down": UNSET
+    }  # fmt: skip
+    return structs.replace(old, **changeable) == structs.replace(new, **changeable)
 
 
 def _as_healthy_as(service: Service, before: Service | None) -> Service:

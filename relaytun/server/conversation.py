@@ -40,7 +40,9 @@ class Conversation:
 
     def received(self, message: Message) -> None:
         """It sent this."""
-        if isinstance(message, messages.Register):
+        if self._peer.user.revoked:
+            self._turn_away("the token does not let anybody in any more")
+        elif isinstance(message, messages.Register):
             self._register(message)
         elif self._peer.expects_token and self._peer.client_id is None:
             self._turn_away("a connection without the token has one message: register")
@@ -52,7 +54,7 @@ class Conversation:
         elif self._peer.client_id is None:
             self._peer.error(Code.NOT_REGISTERED, "register first")
         elif isinstance(message, messages.GetClientList):
-            self._peer.send(self._broker.client_list())
+            self._peer.send(self._broker.client_list(self._peer))
         elif isinstance(message, messages.ConnectRequest):
             self._connect(message)
         elif isinstance(message, messages.AcceptSession):
@@ -67,6 +69,8 @@ class Conversation:
             session = self._own_session(message.session_id)
             if session is not None:
                 session.machine.closed()
+        elif isinstance(message, messages.ServiceHealth):
+            self._broker.health_changed(self._peer, message)
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
         elif isinstance(message, messages.Unregister):
@@ -76,9 +80,12 @@ class Conversation:
 
     def _register(self, request: messages.Register) -> None:
         peer = self._peer
-        if peer.expects_token and not self._broker.is_token(request.token):
-            self._turn_away("the token is wrong")
-            return
+        if peer.expects_token:
+            user = self._broker.users.by_token(request.token)
+            if user is None:
+                self._turn_away("the token is wrong")
+                return
+            peer.user = user
         if peer.client_id is not None and request.client_id not in ("", peer.client_id):
             peer.error(Code.BAD_MESSAGE, f"this connection is registered as {peer.client_id}")
             return
@@ -87,6 +94,7 @@ class Conversation:
             services = {service.id: self._offered(service) for service in request.services}
             transient = request.transient and peer.fingerprint is not None
             wanted = request.client_id or peer.client_id or ""
+            self._allow(wanted, transient)
             client_id, displaced = self._broker.registry.admit(peer, wanted, transient)
         except Refused as refused:
             if peer.client_id is None:
@@ -108,6 +116,7 @@ class Conversation:
         before = peer.services
         if not transient:
             peer.services = services
+            self._broker.sessions.services_changed(peer)
         if displaced is not None:
             before = displaced.services
             self._broker.displace(displaced)
@@ -123,6 +132,16 @@ class Conversation:
         self._registered()
         peer.send(self._broker.registered(peer))
         self._broker.expose(peer, request.exposures or ())
+
+    def _allow(self, wanted: str, transient: bool) -> None:
+        """@raise Refused: if the user's clients may not be called so."""
+        user = self._peer.user
+        # The name that the server makes for a passing guest is nobody's.
+        if not (transient and not wanted) and not user.may_use_client_id(wanted):
+            asked = f"not as {wanted}" if wanted else "and has to say as which: set client_id"
+            raise Refused(
+                Code.FORBIDDEN, f"user {user.name} may register as {user.client_ids}, {asked}"
+            )
 
     def _update(self, update: messages.UpdateServices) -> None:
         peer = self._peer
@@ -143,9 +162,7 @@ class Conversation:
         """@raise Refused: if it claims an identity that it does not hold."""
         if request.certificate is UNSET and request.proof is UNSET:
             return
-        statement = login_statement(
-            self._peer.challenge, self._broker.token or "", request.client_id
-        )
+        statement = login_statement(self._peer.challenge, self._peer.user.token, request.client_id)
         try:
             certificate = base64.b64decode(str(request.certificate), validate=True)
             proof = base64.b64decode(str(request.proof), validate=True)

@@ -89,7 +89,7 @@ class _Ends:
 class DatagramRelay(Service):
     """
     @ivar dropped: datagrams that were not passed on: of unknown sessions, from addresses that
-        are not bound, for a side that is not there, or malformed.
+        are not bound, for a side that is not there, over a rate or a limit, or malformed.
     """
 
     def __init__(self, reactor: IReactor, sessions: NumberedSessions, tcp: ListeningPort) -> None:
@@ -168,9 +168,13 @@ class DatagramRelay(Service):
         meter = session.meter
         moved = len(run) - count * HEADER.size
         if meter.total + moved > meter.limit:
-            self.dropped += count
             meter.exhausted()
+        rates = meter.forward_rates if from_visitor else meter.backward_rates
+        if meter.total + moved > meter.limit or any(rate.level < moved for rate in rates):
+            self.dropped += count
             return True
+        for rate in rates:
+            rate.take(moved)
         if from_visitor:
             meter.forward += moved
         else:

@@ -27,6 +27,7 @@ from ..endpoints import server_endpoint
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..plane.accept import Acceptor, end_in_order
+from .access import hand_on
 
 #: Logins taken in one turn of the reactor; each costs about a millisecond until it is registered.
 LOGINS_AT_ONCE = 16
@@ -141,7 +142,12 @@ def hand_to_twisted(
         end_in_order(sock)
         # Twisted has a duplicate.  It asks who the peer is, which fails if that has gone already.
         with sock, contextlib.suppress(OSError):
-            reactor.adoptStreamConnection(sock.fileno(), sock.family, _From(factory, address))  # type: ignore[arg-type]
+            transport: Any = reactor.adoptStreamConnection(  # type: ignore[func-returns-value]
+                sock.fileno(),
+                sock.family,
+                _From(factory, address),  # type: ignore[arg-type]
+            )
+            hand_on(sock, transport.socket)  # Twisted forgets it when the connection is lost.
 
     return accepted
 

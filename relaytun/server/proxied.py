@@ -52,7 +52,7 @@ class ProxyProtocol:
         self.reactor = reactor
         self._networks = networks
         self._accepted = accepted
-        self.admission = admission or Admission()
+        self.admission = Admission() if admission is None else admission
         self._notes = Bucket(NOTES_PER_SECOND, reactor.seconds())
         self._waiting: set[_Reading] = set()
 

@@ -2,7 +2,8 @@
 The server as a tree of services::
 
     Server
-    |-- AdminService      control.sock: status, reload
+    |-- AdminService      control.sock: status, stats, reload
+    |-- Accounts          traffic.db: what has moved, and quotas of it
     |-- ListeningPort     metrics: /metrics and /healthz, if there is to be one
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
@@ -19,7 +20,7 @@ import resource
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -42,11 +43,14 @@ from ..plane.dial import Dialer
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
 from ..tls import options_of_files, options_of_identity
+from .access import Access
+from .accounts import Accounts
 from .adminhttp import admin_port
 from .admission import IN_ALL, Admission
 from .broker import Broker
 from .datagrams import DatagramRelay
 from .firstbyte import ControlFactory
+from .ledger import Ledger
 from .metrics import Metrics
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .proxied import ProxyProtocol
@@ -59,6 +63,7 @@ from .public.visiting import Visiting
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
+from .users import UserSettings
 from .vhosts import Vhosts
 from .websocketlegs import FirstLineFactory
 
@@ -70,6 +75,8 @@ class Server(MultiService):
     @ivar reloader: reads the configuration again.
     @ivar reloadable: the fields of the configuration that can change while it runs, and what makes
         each of them hold.
+    @ivar accounts: what has moved, and quotas of it.
+    @ivar access: who may connect to what is public.
     """
 
     _log = Logger()
@@ -100,6 +107,10 @@ class Server(MultiService):
             "public_host": self._use_access,
             "token": self._use_access,
             "open": self._use_access,
+            "users": lambda config: self.apply_users(config.users),
+            "allow_networks": self._use_networks,
+            "deny_networks": self._use_networks,
+            "max_connections_per_address": self._use_networks,
             "certificate": self._use_nothing,  # The files are always looked at.
             "key": self._use_nothing,
             "hooks": self._use_hooks,
@@ -107,6 +118,7 @@ class Server(MultiService):
             "log_format": lambda config: use_log_format(config.log_format),
             "allow_ports": self._use_ports,
         }
+        self._admin_port: ListeningPort | None = None
         self._draining = False
         self._invited = ""
         self._reactor = reactor
@@ -126,6 +138,7 @@ class Server(MultiService):
             self._reactor,
             self._owners,
             token=self._token,
+            users=config.users,
             public_host=config.public_host,
             max_clients=config.max_clients,
             max_sessions=config.max_sessions,
@@ -134,6 +147,14 @@ class Server(MultiService):
             heartbeat_timeout=config.heartbeat_timeout,
             ws_path=ws_path,
         )
+        self.accounts = Accounts(
+            self._reactor,
+            self.broker.sessions,
+            self.broker.users,
+            Ledger(config.state_dir / "traffic.db"),
+        )
+        self.access = Access(self._reactor)
+        self._use_networks(config)
         self.hooks = Hooks(self._reactor, config.hooks)
         self.broker.events.listeners.append(self.hooks.fire)
         self._pool = CarrierPool()
@@ -174,6 +195,7 @@ class Server(MultiService):
             config,
             admission,
             guarded=self._guarded,
+            admitted=self._admitted,
             has_room=self._relay.has_room,
             observe=self.metrics.observe,
         )
@@ -192,15 +214,21 @@ class Server(MultiService):
         admin = AdminService(
             self._reactor,
             config.state_dir,
-            {"status": self.status, "reload": self.reloader.reload},
+            {
+                "status": self.status,
+                "stats": self.accounts.stats,
+                "reload": self.reloader.reload,
+            },
         )
         if config.metrics is not None:
             hosts = [config.public_host] if config.public_host else []
-            admin_port(
+            self._admin_port = admin_port(
                 self._reactor, config.metrics, self.metrics, self.unhealthy, hosts
-            ).setServiceParent(self)
+            )
+            self._admin_port.setServiceParent(self)
         children = (
             admin,
+            self.accounts,
             self._relay_port,
             datagrams,
             self._public,
@@ -227,6 +255,7 @@ class Server(MultiService):
             machinery,
             self._relay.has_room,
             self._guarded,
+            self.access.admits,
             vhosts.routes,
             vhosts.passed_through,
             lambda host: vhosts.bases(host, self._control_port.number),
@@ -248,13 +277,17 @@ class Server(MultiService):
         return public
 
     def _guarded(self, accepted: Accepted) -> Accepted:
+        """What a public port does with a connection before it is anybody's."""
+        return self._with_proxies(self._admitted(accepted))
+
+    def _admitted(self, accepted: Accepted) -> Accepted:
         def guarded(sock: socket.socket, address: Any) -> None:
             if self._draining:
                 reset(sock)
             else:
                 accepted(sock, address)
 
-        return self._with_proxies(guarded)
+        return self.access.accepted(guarded)
 
     def _own_ports(self) -> set[int]:
         own = [self._control_port, self._relay_port, *dict(self._vhosts.ports).values()]
@@ -333,6 +366,7 @@ class Server(MultiService):
         def done(result: Any) -> Any:
             self._pool.close()
             self._owners.close()
+            self.accounts.close()
             self._state.unlock()
             return result
 
@@ -376,9 +410,11 @@ class Server(MultiService):
                 for name, port in (
                     ("control", self._control_port),
                     ("relay", self._relay_port),
+                    ("metrics", self._admin_port),
                     *self._vhosts.ports,
-                    *((("https", self._control_port),) if self._vhosts.shares_control else ()),
+                    ("https", self._control_port if self._vhosts.shares_control else None),
                 )
+                if port is not None
             },
         }
 
@@ -407,6 +443,16 @@ class Server(MultiService):
     def _use_access(self, config: ServerConfig) -> None:
         self._control.plaintext = config.plaintext
         self.broker.public_host = config.public_host
+
+    def apply_users(self, users: Iterable[UserSettings]) -> None:
+        """There are these users from now on; what they may not have any more ends at once."""
+        self.broker.replace_users(users)
+        self.accounts.quotas_changed()
+
+    def _use_networks(self, config: ServerConfig) -> None:
+        self.access.change(
+            config.allow_networks, config.deny_networks, config.max_connections_per_address
+        )
 
     def _use_ports(self, config: ServerConfig) -> None:
         self._claims.allow_ports = config.allow_ports

@@ -9,8 +9,9 @@ three imperatives of L{Driver}::
        |                             |     client_left        |
        | rejected      REJECTED      | rejected  REJECTED     | channels_gone  CLIENT_OFFLINE
        | overdue       LONELY        | closed    HAPPY        | rejected, closed, idle,
-       | client_left   CLIENT_OFFLINE| idle      TIMEOUT      | exhausted, stopping:
-       | closed        HAPPY         | exhausted BYTE_LIMIT   | as from Live
+       | client_left   CLIENT_OFFLINE| idle      TIMEOUT      | exhausted, stopping,
+       | closed        HAPPY         | exhausted BYTE_LIMIT   | forbidden: as from Live
+       | forbidden     FORBIDDEN     | forbidden FORBIDDEN    |
        | stopping      SHUTDOWN      | stopping  SHUTDOWN     |
        +-----------------------------+------------------------+------> Ended / end(mood)
 
@@ -66,7 +67,10 @@ class SessionMachine(Protocol):
         """No byte has moved for C{session_timeout}."""
 
     def exhausted(self) -> None:
-        """C{max_bytes_per_session} have moved, and more are waiting."""
+        """As much has moved as may, and more is waiting."""
+
+    def forbidden(self) -> None:
+        """One of its clients may have it no more."""
 
     def stopping(self) -> None:
         """The server is ending."""
@@ -103,6 +107,7 @@ def _build() -> Callable[[Driver], SessionMachine]:
     for state in (offered, live, draining):
         ends(state, inputs.closed, Mood.HAPPY)
         ends(state, inputs.stopping, Mood.SHUTDOWN)
+        ends(state, inputs.forbidden, Mood.FORBIDDEN)
     for state in (live, draining):
         ends(state, inputs.idle, Mood.TIMEOUT)
         ends(state, inputs.exhausted, Mood.BYTE_LIMIT)
@@ -126,6 +131,7 @@ def _build() -> Callable[[Driver], SessionMachine]:
         inputs.closed,
         inputs.idle,
         inputs.exhausted,
+        inputs.forbidden,
         inputs.stopping,
     ):
         ended.upon(fact).loop().returns(None)

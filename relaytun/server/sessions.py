@@ -22,10 +22,12 @@ from twisted.logger import Logger
 
 from ..events import Events
 from ..plane.meter import Meter
+from ..plane.rates import Bandwidth
 from ..wire import messages
 from ..wire.messages import Code, Service
 from ..wire.moods import Mood
 from ..wire.preamble import KEY_SIZE, SESSION_SIZE, Refusal, Role
+from .accounting import Accounting, NoAccounting
 from .pairing import Pairing
 from .peer import Peer
 from .session import session_machine
@@ -59,6 +61,7 @@ class Session:
     @ivar mode: C{raw} or C{link}: how its channels are used, which is all the same to the server.
     @ivar datagram_session: the number in front of its datagrams, if the service is udp.
     @ivar live: whether new legs are welcome.
+    @ivar most: the bytes that it may move, whatever else limits them.
     @ivar meter: forward is visitor to provider.
     @ivar moods: how many of its channels ended how.
     """
@@ -75,6 +78,7 @@ class Session:
         max_bytes: int,
         datagram_session: int | None,
     ) -> None:
+        self._table = table
         self.key = secrets.token_bytes(SESSION_SIZE)
         self.id = self.key.hex()
         self.visitor = visitor
@@ -87,10 +91,12 @@ class Session:
         self.channel_keys = {role: secrets.token_bytes(KEY_SIZE) for role in Role}
         self.pairing: Pairing[WaitingLeg] = Pairing()
         self.meter = Meter(max_bytes, self._exhausted)
+        self.most = self.meter.limit
+        table.accounts.limit(self)
+        self.keep_to_rates()
         self.channels: set[RunningChannel] = set()
         self.moods: Counter[Mood] = Counter()
         self.machine = session_machine(self)
-        self._table = table
         self._request_id = request.request_id
         self._answer_deadline: IDelayedCall | None = table.clock.callLater(
             ANSWER_TIMEOUT, self.machine.overdue
@@ -116,6 +122,26 @@ class Session:
     def involves(self, peer: Peer) -> bool:
         """Whether C{peer} is one of its two clients."""
         return peer is self.visitor or peer is self.provider
+
+    def keep_to_rates(self) -> None:
+        """Its bytes keep to what its service and the users of both sides have now."""
+        provider = self.provider
+        service = provider.services.get(self.service.id, self.service)
+        # Held by the provider: a new session is no new bucket.
+        own = provider.bandwidths.setdefault(service.id, Bandwidth(self._table.clock))
+        own.change(service.bandwidth_up or 0, service.bandwidth_down or 0)
+        theirs, visitors = provider.user.bandwidth, self.visitor.user.bandwidth
+        self.meter.forward_rates = own.down + theirs.down + visitors.up
+        self.meter.backward_rates = own.up + theirs.up + visitors.down
+
+    def is_forbidden(self) -> bool:
+        """Whether the users of its clients may have it no more."""
+        visitor, provider = self.visitor.user, self.provider.user
+        return (
+            visitor.revoked
+            or provider.revoked
+            or not visitor.may_visit(self.provider.name, self.service.id)
+        )
 
     def welcomes(self, role: Role) -> bool:
         """
@@ -238,6 +264,7 @@ class Session:
             Mood.REJECTED: (Code.REJECTED, "the provider rejected the session"),
             Mood.LONELY: (Code.TIMEOUT, "the provider did not answer in time"),
             Mood.CLIENT_OFFLINE: (Code.CLIENT_OFFLINE, "the provider left before it answered"),
+            Mood.FORBIDDEN: (Code.FORBIDDEN, "this may not be visited any more"),
             Mood.HAPPY: (Code.REJECTED, "the session was closed before it was granted"),
         }.get(mood, (Code.INTERNAL, "the server is ending"))
         self.visitor.send(
@@ -268,7 +295,10 @@ class Session:
             self._answer_deadline = None
 
     def _exhausted(self) -> None:
-        self.machine.exhausted()
+        if self.meter.limit >= self.most:
+            self.machine.exhausted()
+        else:
+            self._table.accounts.exhausted(self)
 
 
 def _told(value: T | None) -> T | UnsetType:
@@ -277,7 +307,11 @@ def _told(value: T | None) -> T | UnsetType:
 
 
 class Sessions:
-    """All of them, found by id, those of udp services also by the number of their datagrams."""
+    """
+    All of them, found by id, those of udp services also by the number of their datagrams.
+
+    @ivar accounts: counts the bytes.
+    """
 
     _log = Logger()
 
@@ -303,6 +337,7 @@ class Sessions:
         self._idle_timeout = idle_timeout
         self._sessions: dict[bytes, Session] = {}
         self._by_datagram: dict[int, Session] = {}
+        self.accounts: Accounting = NoAccounting()
         self._last_moved: dict[Session, tuple[int, float]] = {}
         self._sweep = LoopingCall(self._end_idle)
         self._sweep.clock = clock
@@ -390,11 +425,31 @@ class Sessions:
         if session.datagram_session is not None:
             self._by_datagram.pop(session.datagram_session, None)
         self._last_moved.pop(session, None)
+        self.accounts.ended(session)
 
     def client_left(self, peer: Peer) -> None:
         """C{peer}'s control connection is gone."""
         for session in [session for session in self if session.involves(peer)]:
             session.machine.client_left()
+
+    def services_changed(self, provider: Peer) -> None:
+        """What C{provider} says of its services holds for sessions that run, too."""
+        for session in self:
+            if session.provider is provider:
+                session.keep_to_rates()
+
+    def rights_changed(self) -> None:
+        """Users may do other things than before."""
+        for session in list(self):
+            if session.is_forbidden():
+                session.machine.forbidden()
+            else:
+                session.keep_to_rates()
+
+    def forbid(self, peer: Peer) -> None:
+        """End all that C{peer} has."""
+        for session in [session for session in self if session.involves(peer)]:
+            session.machine.forbidden()
 
     def _unused_number(self) -> int:
         """Random, so that a late datagram of an old session hardly ever hits a new one."""

@@ -31,6 +31,7 @@ from .admission import Admission, Bucket, Place
 from .broker import Broker
 from .conversation import Conversation
 from .peer import Peer
+from .users import User
 
 MAX_HANDSHAKE = 16 * 1024
 MAX_FRAGMENTS = 128
@@ -83,6 +84,7 @@ class SignallingProtocol(WebSocketServerProtocol):
     _peer: Peer | None = None
     _conversation: Conversation
     _place: Place
+    _user: User
     _fragments = 0
     _clogged = False
     _unread = 0
@@ -121,7 +123,10 @@ class SignallingProtocol(WebSocketServerProtocol):
         authorization = request.headers.get("authorization")
         if authorization is None:
             self._expects_token = not broker.is_open
-        elif not broker.is_token(_bearer(authorization)):
+            self._user = broker.users.main
+        elif (user := broker.users.by_token(_bearer(authorization))) is not None:
+            self._user = user
+        else:
             self.factory.note("{address} came with a wrong token", self._address())
             broker.events.fire("login_refused", code=Code.UNAUTHORIZED.value)
             raise ConnectionDeny(401, "the token is wrong")
@@ -138,6 +143,7 @@ class SignallingProtocol(WebSocketServerProtocol):
             address=self._address(),
             dialled_host=self._dialled_host,
             expects_token=self._expects_token,
+            user=self._user,
         )
         self._conversation = Conversation(broker, self._peer, self._registered)
 

@@ -48,11 +48,14 @@ class Vhosts(MultiService):
         admission: Admission,
         *,
         guarded: Wrap,
+        admitted: Wrap,
         has_room: Callable[[], bool],
         observe: Callable[[int], None],
     ) -> None:
         """
         @param guarded: puts what every public connection passes first in front of it.
+        @param admitted: the same for connections whose PROXY header is read: those of the control
+            port.
         @param has_room: whether there are descriptors for one more connection.
         @param observe: told of the status of each answer.
         @raise UserError: if a certificate or the ACME library cannot be used.
@@ -64,6 +67,7 @@ class Vhosts(MultiService):
         self._reactor = reactor
         self._admission = admission
         self._guarded = guarded
+        self._admitted = admitted
         self._acme: Acme | None = None
         self._certificates = Certificates(config.certificates, reactor)
         self._certificates.setServiceParent(self)
@@ -139,6 +143,7 @@ class Vhosts(MultiService):
             http=secure,
             other=other,
             admission=self._admission,
+            admitted=self._admitted if other is not None else lambda serve: serve,
         )
         self._fronts.append(front)
         return self._guarded(front.accepted) if other is None else front.accepted

@@ -19,6 +19,8 @@ class Mood(str, enum.Enum):
     ERRORY = "errory"
     #: The provider said no.
     REJECTED = "rejected"
+    #: One of the two may have it no more.
+    FORBIDDEN = "forbidden"
     #: One of the two clients left.
     CLIENT_OFFLINE = "client_offline"
     #: Nothing moved for C{session_timeout}.

@@ -26,6 +26,13 @@ class RowTests(SynchronousTestCase):
             [("a", "online", "web", "http", "my page"), ("a", "online", "ssh", "tcp", "")],
         )
 
+    def test_unhealthy(self) -> None:
+        """A service that fails its health check is told apart."""
+        sick = Service(id="web", protocol="http", local_port=80, healthy=False)
+        well = Service(id="ssh", protocol="tcp", local_port=22, healthy=True)
+        entry = ClientEntry(id="a", status="online", services=(sick, well))
+        self.assertEqual([row[1] for row in rows(entry)], ["unhealthy", "online"])
+
     def test_no_services(self) -> None:
         """A client that offers nothing is listed, too."""
         entry = ClientEntry(id="a", status="online", services=())

@@ -37,7 +37,19 @@ class GroupTests(SynchronousTestCase):
         """There are the subcommands that work, and no others."""
         self.assertEqual(
             sorted(relaytun.commands),
-            ["check", "clients", "connect", "demo", "doctor", "expose", "id", "reload", "status"],
+            [
+                "check",
+                "clients",
+                "connect",
+                "demo",
+                "doctor",
+                "expose",
+                "id",
+                "import-frp",
+                "reload",
+                "stats",
+                "status",
+            ],
         )
 
     def test_help(self) -> None:

@@ -49,8 +49,8 @@ class StatusTests(ConfigCase):
         self.patch(module, "ask", self.ask)
         self.patch(module.time, "time", lambda: 1090.0)
 
-    def ask(self, directory: Path, command: str) -> Any:
-        self.assertEqual(command, "status")
+    def ask(self, directory: Path, command: str, **arguments: Any) -> Any:
+        self.assertEqual((command, arguments), ("status", {}))
         self.asked.append(directory)
         if directory not in self.daemons:
             raise UserError(f"nobody at {directory}")

@@ -198,9 +198,8 @@ class VisitorTestCase(HandMadeServer):
         self.visitor = self.visiting()
 
     def visiting(self, **wishes: Any) -> Visitor:
-        connect = ConnectConfig(
-            name="web", target="provider", service="web", local_port=0, **wishes
-        )
+        usual = {"name": "web", "target": "provider", "service": "web", "local_port": 0}
+        connect = ConnectConfig(**usual | wishes)
         visitor = Visitor(self.machinery, [self.connection], connect)
         self.addCleanup(visitor.close)
         return visitor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -311,6 +312,15 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(
             [self.successResultOf(each).session_id for each in asked], ["x" * 32, "y" * 32]
         )
+
+    def test_request_any(self) -> None:
+        """Who would have any client asks for none."""
+        connection, control = self.up()
+        Deferred.fromCoroutine(connection.request_session(None, "x"))
+        (request,) = control.sent
+        assert isinstance(request, messages.ConnectRequest)
+        self.assertIs(request.to_client_id, UNSET)
+        self.assertNotIn(b"toClientId", messages.encode(request))
 
     def test_request_refused(self) -> None:
         """An error finds its request, too, and its text is fit for a terminal."""

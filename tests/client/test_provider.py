@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from msgspec import structs
 from twisted.internet import reactor
 
 from relaytun.client import provider as module
-from relaytun.client.provider import FEWEST_SPARES, LINK_SPARES, MOST_SPARES, Provider
+from relaytun.client.provider import FEWEST_SPARES, LINK_SPARES, MOST_SPARES, Provider, goes_on
 from relaytun.client.providerlink import Links
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.config import AllowedVisitor, ServiceConfig
@@ -108,6 +109,55 @@ class ProviderTests(ProviderTestCase):
         self.assertEqual([opening.channel for _, opening in asked], [7])
         asked[0][0].send(b"+x")
         self.assertEqual(await self.receive(await self.accept(self.service), 1), b"x")
+
+    async def stream(self) -> tuple[socket.socket, socket.socket]:
+        """A stream under way: the relay's end of its leg, and the service's."""
+        self.offer()
+        (leg, _), *_ = await self.spares(FEWEST_SPARES)
+        leg.send(b"+x")
+        served = await self.accept(self.service)
+        self.assertEqual(await self.receive(served, 1), b"x")
+        return leg, served
+
+    async def test_reoffered(self) -> None:
+        """Sessions of a service that stays as it was, for its visitor, go on."""
+        leg, served = await self.stream()
+        web = self.web()
+        everyone = structs.replace(web, description="new", allow=(AllowedVisitor("b"),))
+        for services in ([web], [web, structs.replace(web, id="other")]):
+            self.provider.offer(services)
+        self.assertFalse(goes_on(web, everyone, "c"))
+        self.assertTrue(goes_on(web, everyone, "b"))
+        self.provider.offer([everyone])
+        served.send(b"still")
+        self.assertEqual(await self.receive(leg, 5), b"still")
+        self.assertEqual(self.sent(messages.RejectSession), [])
+        self.assertEqual(self.provider.raw_streams, 1)
+
+    async def test_withdrawn(self) -> None:
+        """Sessions of a service that is gone, changed or not for its visitor any more end."""
+        web = self.web()
+        changed = structs.replace(web, local_host="elsewhere")
+        for new in (changed, self.web(AllowedVisitor("c")), None):
+            self.assertFalse(goes_on(web, new, "b"))
+        leg, _ = await self.stream()
+        self.provider.offer([changed])
+        await self.is_reset(leg)
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        self.assertEqual(self.provider.sessions, {})
+
+    async def test_offers_nothing(self) -> None:
+        """When it is about to end there are no new streams; those that run go on to their end."""
+        leg, served = await self.stream()
+        self.provider.offer_nothing()
+        served.send(b"still")
+        self.assertEqual(await self.receive(leg, 5), b"still")
+        self.offer(session_id="6" * 32)
+        self.assertEqual(len(self.sent(messages.RejectSession)), 1)
+        leg.close()
+        served.close()
+        await until(lambda: not self.provider.sessions)
+        self.assertEqual(self.provider.raw_streams, 0)
 
     async def test_spares_are_bounded(self) -> None:
         """However many channels are asked for, there are no more than so many spares."""

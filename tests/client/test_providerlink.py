@@ -287,6 +287,23 @@ class ProviderLinkTests(LinkTestCase):
         await self.channel()
         await until(lambda: not self.links.hurry())
 
+    async def test_takes_no_more(self) -> None:
+        """When the client is about to end, new streams are refused, and those that run go on."""
+        program, served, _ = await self.running()
+        self.links.take_no_more()
+        await self.is_reset(self.program())
+        await self.works(program, served)
+        self.assertEqual(self.links.streams, 1)
+
+    async def test_withdrawn(self) -> None:
+        """Links of a service that is not offered to their visitor any more end; others go on."""
+        program, served, _ = await self.running()
+        self.links.end(lambda service, visitor: (service.id, visitor) != ("web", "me"))
+        await self.works(program, served)
+        self.links.end(lambda service, visitor: (service.id, visitor) == ("web", "me"))
+        await self.is_reset(program)
+        self.assertEqual(list(self.links), [])
+
     async def dialling(self) -> tuple[HandMadeVisitor, Deferred[socket.socket]]:
         """A stream whose service has not answered yet."""
         answer: Deferred[socket.socket] = Deferred()

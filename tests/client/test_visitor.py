@@ -89,6 +89,36 @@ class VisitorTests(VisitorTestCase):
         await until(lambda: not self.visitor.sessions)
         await self.running()
 
+    async def test_any_client(self) -> None:
+        """Where any client would do, a session that carries nothing is given back."""
+        self.visitor = self.visiting(target=None)
+        program, accepted = self.pair()
+        self.visitor.serve(accepted)
+        await self.asked(1)
+        self.control.receive(self.granted(1))
+        leg, _ = await self.leg(Role.VISITOR)
+        leg.send(b"+x")
+        self.assertEqual(await self.receive(program, 1), b"x")
+        self.assertEqual(self.sent(messages.CloseSession), [])
+        another, accepted = self.pair()
+        self.visitor.serve(accepted)
+        second, _ = await self.leg(Role.VISITOR)
+        program.close()
+        await self.receive(leg, 1)
+        leg.close()
+        await until(lambda: not self.visitor.totals[0])
+        self.assertEqual(self.sent(messages.CloseSession), [])  # Another stream begins just now.
+        second.send(b"+")
+        await until(lambda: self.visitor.totals[0])
+        another.close()
+        await self.receive(second, 1)
+        second.close()
+        await until(lambda: not self.visitor.sessions)
+        (closed,) = self.sent(messages.CloseSession)
+        self.assertEqual(closed.session_id, f"{1:032x}")
+        self.visitor.serve(self.pair()[1])
+        await self.asked(2)
+
     async def test_close(self) -> None:
         """Closing resets the streams and gives the session back."""
         program, _, session_id = await self.running()
@@ -97,6 +127,16 @@ class VisitorTests(VisitorTestCase):
         self.assertEqual(
             self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
         )
+
+    async def test_one_gives_up_another(self) -> None:
+        """Who gets the session may give up another that waits; a third one still gets it."""
+        got: list[str] = []
+        asked = [self.visitor.session() for _ in range(3)]
+        asked[0].addCallback(lambda _: asked[1].cancel())
+        asked[1].addErrback(lambda failure: got.append(failure.trap(CancelledError).__name__))
+        await self.grant()
+        await asked[2]
+        self.assertEqual(got, ["CancelledError"])
 
     async def test_close_while_asking(self) -> None:
         """Nobody waits any more, and a session that is granted too late is given back."""
@@ -161,6 +201,21 @@ class GrantTests(VisitorTestCase):
     async def test_another_client(self) -> None:
         """Another client than the one asked for."""
         await self.refused("another service", peer_client_id="other")
+
+    async def test_any_client(self) -> None:
+        """Whoever asks for nobody in particular takes any client, but no other service."""
+        self.visitor = self.visiting(target=None)
+        asked = self.visitor.session()
+        await self.asked(1)
+        self.control.receive(self.granted(1, peer_client_id="whoever"))
+        self.assertEqual((await asked).peer, "whoever")
+        self.visitor.over(await asked)
+        asked = self.visitor.session()
+        await self.asked(2)
+        another = messages.Service(id="other", protocol="tcp", local_port=80)
+        self.control.receive(self.granted(2, peer_client_id="whoever", service=another))
+        with self.assertRaises(PeerRefused):
+            await asked
 
     async def test_another_service(self) -> None:
         """Another service than the one asked for."""
@@ -322,6 +377,31 @@ class SeveralServersTests(HandMadeServer):
         self.refuse(0, "session_limit")
         self.grant(1)
         self.successResultOf(asked)
+
+    def test_going_away(self) -> None:
+        """A server that is about to end is asked last, and its session takes no new streams."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        session = self.successResultOf(asked)
+        self.controls[0].receive(messages.GoingAway(seconds=30.0))
+        self.assertFalse(session.live)
+        asked = self.visitor.session()
+        self.grant(1, "b" * 32)
+        self.assertEqual(self.successResultOf(asked).id, "b" * 32)
+        self.assertEqual(len(self.asked(0)), 1)
+
+    def test_leave(self) -> None:
+        """One that is not needed any more hears of nothing, and hurries nobody."""
+        self.logins[0].callback(self.controls[1])
+        asked = self.visitor.session()
+        self.grant(0)
+        session = self.successResultOf(asked)
+        self.visitor.leave()
+        self.visitor.leave()
+        closed = [one for one in self.control.sent if isinstance(one, messages.CloseSession)]
+        self.assertEqual([one.session_id for one in closed], [session.id])
+        self.assertEqual((self.connection.hurries, self.connection._listeners), ([], []))
 
     def test_first_is_away(self) -> None:
         """A server that is away is not waited for as long as there is another."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from relaytun.client import providerlink as module_of_links
+from msgspec import UNSET
+
+from relaytun.client import providerlink as module_of_links, whom as module_of_choices
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
 from relaytun.ends import visitorlink as module
@@ -98,6 +100,81 @@ class VisitorLinkTests(LinkTestCase):
         await self.channel()
         await self.works(program, served)
         self.assertFalse(hurries())
+
+    async def test_any_client(self) -> None:
+        """Streams stay with the client that has them, and not for ever if it is away."""
+        self.visitor = self.visiting(target=None)
+        program = self.program()
+        await self.asked(1)
+        usual = {"mode": "link", "peer_fingerprint": PROVIDER.fingerprint}
+        self.control.receive(self.granted(1, **usual))
+        leg = await self.channel()
+        program.send(b"x")
+        await self.works(program, await self.served(b"x"))
+        (session,) = self.visitor.sessions.values()
+        self.visitor.over(session)
+        leg.shutdown(socket.SHUT_RDWR)
+        await self.asked(2)
+        self.refuse()
+        await self.asked(3)
+        self.patch(module_of_choices, "FAITHFUL", 0)
+        self.refuse()
+        await self.asked(4)
+        self.control.receive(self.granted(4, **usual | {"peer_client_id": "another"}))
+        await self.is_reset(program)
+        self.assertIn("the provider's process has died", self.warnings[-1]["text"])
+        self.assertEqual(
+            [request.to_client_id for request in self.sent(messages.ConnectRequest)],
+            [UNSET, "provider", "provider", UNSET],
+        )
+
+    async def test_any_client_without_streams(self) -> None:
+        """A program that comes when the client is gone goes to another one at once."""
+        self.visitor = self.visiting(target=None)
+        usual = {"mode": "link", "peer_fingerprint": PROVIDER.fingerprint}
+        program = self.program()
+        await self.asked(1)
+        self.control.receive(self.granted(1, **usual))
+        another = self.program()  # There is no channel yet, and both wait for it.
+        leg = await self.channel()
+        for _ in range(2):
+            (await self.accept(self.service)).close()
+        program.close()
+        another.close()
+        await until(lambda: not self.visitor.totals[0])
+        first = self.visitor.link
+        assert first is not None
+        (session,) = self.visitor.sessions.values()
+        self.visitor.over(session)
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not first.link.connected)
+        program = self.program()
+        program.send(b"x")
+        self.assertEqual(self.warnings[-1]["why"], "provider is away")
+        await self.asked(2)
+        self.control.receive(self.granted(2, **usual))
+        await self.channel()
+        await self.works(program, await self.served(b"x"))
+        self.assertIsNot(self.visitor.link, first)
+
+    async def test_unreached(self) -> None:
+        """Where any client would do, one whose service is dead is left."""
+        self.visitor = self.visiting(target=None)
+        self.patch(LinkTestCase, "web", self.web)
+        self.service.close()
+        program = self.program()
+        program.send(b"x")
+        await self.asked(1)
+        usual = {"mode": "link", "peer_fingerprint": PROVIDER.fingerprint}
+        self.control.receive(self.granted(1, **usual))
+        await self.channel()
+        await self.is_reset(program)
+        await until(lambda: not self.visitor.sessions)
+        self.assertIsNone(self.visitor.link)
+        self.assertEqual(len(self.sent(messages.CloseSession)), 1)
+        self.assertEqual(self.warnings[-1]["why"], "provider does not reach it")
+        self.program()
+        await self.asked(2)
 
     async def test_session_over(self) -> None:
         """A leg of a session that is over has the stream ask for another session."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,12 +41,15 @@ class VisitorTests(SynchronousTestCase):
         )
         self.addCleanup(self.provider.close)
 
-    def make(self, connect: ConnectConfig) -> VisitorDatagrams:
+    def make(
+        self, connect: ConnectConfig, admits: Callable[[str], bool] = lambda address: True
+    ) -> VisitorDatagrams:
         visitor = VisitorDatagrams(
             self.net.reactor,  # type: ignore[arg-type]
             connect,
             self.net.buffer,
             self.want,
+            admits,
         )
         visitor.privilegedStartService()
         self.addCleanup(visitor.stopService)
@@ -83,6 +87,20 @@ class VisitorTests(SynchronousTestCase):
                 break
             self.service.sendto(data.upper(), address)
         self.net.reactor.pump()
+
+    def test_not_admitted(self) -> None:
+        """Datagrams from an address that may not talk are dropped; a flow that there is goes on."""
+        allowed = True
+        self.visitor = self.make(CONNECT, lambda address: allowed and address == "127.0.0.1")
+        self.net.prove()
+        self.visitor.use_path(self.net.visitor)
+        old, new = self.program(), self.program()
+        self.say(old, b"one")
+        allowed = False
+        self.say(new, b"no")
+        self.say(old, b"two")
+        self.assertEqual(self.heard(self.service), [b"one", b"two"])
+        self.assertEqual((self.visitor.dropped, self.visitor.flows, self.wanted), (1, 1, 0))
 
     def test_answers_find_their_sender(self) -> None:
         """Each program is a sender of its own for the service, and gets its own answers."""

@@ -29,13 +29,13 @@ http {{
 """
 
 
-def start_nginx(case: ProcessTestCase, lines: str = "", listen: str = "") -> int:
+def start_nginx(case: ProcessTestCase, lines: str = "", listen: str = "") -> tuple[Process, int]:
     """
     Start it on some port that is free, with C{www} in the test's folder as its root.
 
     @param lines: for its server.
     @param listen: after the port.
-    @return: the port.
+    @return: the process and its port.
     """
     # Where nginx is started by root, its files are still read by root: there is no master.
     folder = case.folder
@@ -51,7 +51,7 @@ def start_nginx(case: ProcessTestCase, lines: str = "", listen: str = "") -> int
             lambda nginx=nginx: f"nginx does not answer: {nginx.output}",
         )
         if not _over(nginx):
-            return port
+            return nginx, port
         case.assertIn("Address already in use", nginx.output)
 
 

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.names import dns, server
 
-from ..server.https.authority import Authority
+from ..server.https.issuer import Authority
 from .processes import Process, free_port, program
 
 

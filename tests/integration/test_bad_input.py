@@ -175,8 +175,8 @@ class BadInput(ProcessTestCase):
                     text="[public]\nallow_ports = 7000-6000\n[http]\nvhost_http_port = 9001\n"
                     "[user:a]\ntoken =\n[hooks]\nconnected = http://localhost\n",
                     says=[
-                        "[public] allow_ports: a range goes from",
                         "[http] vhost_http_port: is the relay_port already",
+                        "[public] allow_ports: a range goes from",
                         "[user:a] token: token is empty",
                         "[hooks] connected: is for the file of a client",
                     ],
@@ -270,7 +270,7 @@ class BadInput(ProcessTestCase):
                 ),
                 Mistake(
                     text=good + service + "allow =\nremote_port = 70000\nsubdomain = a.b\n",
-                    says=["remote_port: ", "subdomain: ", "allow: empty"],
+                    says=["allow: empty", "remote_port: ", "subdomain: "],
                 ),
                 Mistake(
                     text=good + service.replace("tcp", "udp") + "mode = raw\n",

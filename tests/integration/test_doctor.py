@@ -7,6 +7,7 @@ import re
 from .command import CommandTestCase
 from .processes import free_port
 
+ANY = "[connect:it]\nservice = echo\nlocal_port = 0\n"
 CONNECT = "[connect:it]\ntarget = provider\nservice = echo\nlocal_port = 0\n"
 
 
@@ -125,10 +126,19 @@ class Client(DoctorTestCase):
         """A relay port that cannot be reached, or is none."""
         self.start_server("--public-host=127.0.0.2")
         # The invite has the public host, too; the control port is to be reached.
-        invite = f"--invite={self.altered_invite(host='127.0.0.1')}"
-        ill = self.ill(invite)
+        config = self.config("guest", "", "transport = tcp")
+        text = config.read_text().replace(
+            "invite_file", f"invite = {self.altered_invite(host='127.0.0.1')}\n;"
+        )
+        config.write_text(text)
+        ill = self.ill(self.of("guest"))
         self.assertEqual(set(ill), {"relay port"})
         self.assertIn("set public_host", ill["relay port"])
+        for transport, verdict in (("auto", "skipped"), ("ws", "ok")):
+            config.write_text(text.replace("transport = tcp", f"transport = {transport}"))
+            _, found = self.examine(self.of("guest"))
+            self.assertEqual(found["relay port"][0], verdict)
+            self.assertIn("legs go over WebSockets to wss://", found["relay port"][1])
 
     def test_service(self) -> None:
         """A service of one's own that does not answer."""
@@ -147,6 +157,12 @@ class Client(DoctorTestCase):
         ill = self.ill(self.of("visitor"))
         self.assertEqual(set(ill), {"connect it"})
         self.assertIn("does not offer echo, but other", ill["connect it"])
+        self.config("visitor", ANY)
+        ill = self.ill(self.of("visitor"))
+        self.assertIn("no client that is signed in offers echo", ill["connect it"])
+        self.config("visitor", ANY.replace("echo", "other"))
+        _, found = self.examine(self.of("visitor"))
+        self.assertEqual(found["connect it"], ("ok", "other is offered by provider"))
 
     def test_leaves_no_trace(self) -> None:
         """Before the first start nothing is made, and no name is claimed."""

@@ -198,7 +198,9 @@ class Hosts(WebTestCase):
     def test_nginx(self) -> None:
         """nginx behind a host name: its files, its ranges, its redirects, its own pages."""
         needs("nginx")
-        local = start_nginx(self, "absolute_redirect off; location = /moved { return 302 /small; }")
+        _, local = start_nginx(
+            self, "absolute_redirect off; location = /moved { return 302 /small; }"
+        )
         (self.folder / "www" / "small").write_bytes(b"0123456789")
         start_sites(self, "nginx", service_section("www", local, custom_domains="nginx.example"))
         self.assert_page("nginx.example", "/moved", "0123456789", "--location")
@@ -352,6 +354,36 @@ class Failures(WebTestCase):
             self.assertNotEqual(curl.wait(), 0, (host, kind))
         for host in self.hosts():
             self.assert_page(host, "/", "web /")
+
+    def test_group(self) -> None:
+        """Of two providers under one name the one whose health check fails gets no visitors."""
+        port = self.web.port
+        other = WebService("other")
+        self.addCleanup(other.close)
+        group = {
+            "custom_domains": "group.example", "group": "both", "group_key": "secret",
+            "health_check": "http /well", "health_check_interval": "100ms",
+            "health_check_failures": "2",
+        }  # fmt: skip
+        one = start_sites(self, "one", service_section("it", port, **group))
+        start_sites(self, "two", service_section("it", other.port, **group))
+        seen = sorted(self.curl("group.example").text for _ in range(4))
+        self.assertEqual(seen, ["other /"] * 2 + ["web /"] * 2)
+        self.web.close()
+        one.wait_for("it fails its health check")
+        self.assertEqual([self.curl("group.example").text for _ in range(4)], ["other /"] * 4)
+        again = WebService(port=port)
+        self.addCleanup(again.close)
+        one.wait_for("it is well again")
+        eventually(
+            lambda: self.curl("group.example").text == "web /", lambda: "it does not come back"
+        )
+        one.kill()
+        eventually(
+            lambda: "one" not in self.status("server")["clients"],
+            lambda: "the server keeps the dead one",
+        )
+        self.assertEqual([self.curl("group.example").text for _ in range(4)], ["other /"] * 4)
 
     def test_away(self) -> None:
         """While a client is away its name is not anybody's, and leads nowhere."""

@@ -28,7 +28,7 @@ from relaytun.server.https.certificates import Certificates
 from relaytun.server.https.front import HttpsFront
 from relaytun.server.port import ListeningPort, hand_to_twisted
 
-from ..server.https.authority import Authority
+from ..server.https.issuer import Authority
 from .pebble import Everywhere, Pebble
 from .processes import Process, needs, program
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import random
 import subprocess
 from typing import ClassVar
 
-from ..server.https.authority import Authority
+from ..server.https.issuer import Authority
 from .nginx import start_nginx
 from .pebble import Pebble
 from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port, needs, program
 from .public import ALLOWED
 from .shared import Keeper
 from .web import Curl, WebService, WebTestCase, service_section, start_sites
+
+SIZE = 5_000_000
 
 
 class HttpsTestCase(WebTestCase):
@@ -61,12 +66,16 @@ class HttpsTestCase(WebTestCase):
 
     def check_ended(self) -> None:
         """The server's certificate is shown, and the service is told that it was HTTPS."""
+        data = random.randbytes(SIZE)
+        (self.folder / "mine").write_bytes(data)
         for host in ("ended.example", "any.ended.example", "raw.ended.example"):
             answer = self.secure(host, f"/{host}")
             self.assertEqual((answer.code, answer.text), (0, f"web /{host}"))
             asked = self.web.wait_for(f"/{host}")
             told = [asked.field(f"X-Forwarded-{name}") for name in ("For", "Proto", "Host")]
             self.assertEqual(told, ["127.0.0.1", "https", f"{host}:{self.listening('https')}"])
+            answer = self.secure(host, "/up", "--upload-file", str(self.folder / "mine"))
+            self.assertEqual(json.loads(answer.text)["sha256"], hashlib.sha256(data).hexdigest())
 
     def check_passed(self) -> None:
         """nginx shows its own certificate; what it cannot read, the server cannot either."""
@@ -76,7 +85,7 @@ class HttpsTestCase(WebTestCase):
         (self.folder / "own.key").write_bytes(key)
         (self.folder / "www").mkdir()
         (self.folder / "www" / "large").write_bytes(b"0123456789" * 400_000)
-        local = start_nginx(
+        _, local = start_nginx(
             self,
             f"ssl_certificate {self.folder}/own.pem; ssl_certificate_key {self.folder}/own.key;\n"
             "location = /who { return 200 $host:$ssl_server_name; }",

@@ -22,7 +22,7 @@ class Nginx(ProcessTestCase):
         needs("nginx", "curl")
         self.www = self.folder / "www"
         (self.www / "upload").mkdir(parents=True)
-        service = start_nginx(self, "location /upload/ { dav_methods PUT; }")
+        _, service = start_nginx(self, "location /upload/ { dav_methods PUT; }")
         self.start_server()
         self.start_provider(service)
         _, self.port = self.start_visitor()

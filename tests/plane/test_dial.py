@@ -91,6 +91,16 @@ class DialTests(TestCase):
         await self.assertFailure(connecting.done, CancelledError)
         self.assertEqual(sock.fileno(), -1)
 
+    async def test_cancel_remembered(self) -> None:
+        """Nor is the name asked again for it."""
+        _, full = self.silent()
+        port = full.getsockname()[1]
+        self.dialer._answered["localhost", port] = "127.0.0.1"
+        dialling = self.dialer.dial("localhost", port)
+        dialling.cancel()
+        self.assertTrue(dialling.called)
+        await self.assertFailure(dialling, CancelledError)
+
     async def test_no_such_name(self) -> None:
         """A name that does not exist is an error."""
         await self.assertFailure(self.dialer.dial("no-such-host.invalid", 1), DNSLookupError)

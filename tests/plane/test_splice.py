@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from relaytun.plane.accept import prepare, reset
 from relaytun.plane.carriers import CarrierPool, PipeCarrier
 from relaytun.plane.meter import Meter
+from relaytun.plane.pair import pair
 from relaytun.plane.splice import Splice
 from relaytun.wire.moods import Mood
 
@@ -149,6 +150,27 @@ class PipeSplice(TestCase):
         reset(it.left)
         self.assertEqual(await it.ended, Mood.ERRORY)
         self.assertEqual(await it.until_error(it.right), errno.ECONNRESET)
+
+    async def test_broken_pair(self) -> None:
+        """A pair whose other end was reset is a stream that broke, whatever came before."""
+        near, far = pair()
+        right, inner_right = tcp_pair()
+        right.setblocking(False)
+        prepare(inner_right)
+        self.addCleanup(right.close)
+        ended: Deferred[Mood] = Deferred()
+        Splice(
+            reactor,  # type: ignore[arg-type]
+            self.pool(),
+            far,
+            inner_right,
+            Meter(),
+            lambda splice, mood: ended.callback(mood),
+        )
+        near.send(b"half")
+        reset(near)
+        self.assertEqual(await ended, Mood.ERRORY)
+        self.assertEqual(await Harness.until_error(self, right), errno.ECONNRESET)  # type: ignore[arg-type]
 
     async def test_reader_that_is_gone(self) -> None:
         """When the one who should read is gone, the writer gets an error."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,7 @@ from relaytun.server.conversation import Conversation
 from relaytun.server.peer import Peer
 from relaytun.server.registry import Owners
 from relaytun.server.sessions import Session
+from relaytun.server.users import User
 from relaytun.wire import messages
 from relaytun.wire.messages import Message, Service
 from relaytun.wire.moods import Mood
@@ -42,6 +44,20 @@ def udp(name: str, **more: Any) -> Service:
     return Service(id=name, protocol="udp", local_port=53, **more)
 
 
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may, as the configuration has it."""
+
+    name: str = "alice"
+    token: str = "alice's"
+    client_ids: tuple[str, ...] | None = None
+    ports: tuple[tuple[int, int], ...] | None = None
+    domains: tuple[str, ...] | None = None
+    visit: tuple[str, ...] | None = None
+    bandwidth_up: int = 0
+    bandwidth_down: int = 0
+    quota: int = 0
+
+
 class Connection:
     """
     A control connection: the peer in the middle, and what its client sees.
@@ -59,6 +75,7 @@ class Connection:
         expects_token: bool = False,
         dialled_host: str = "relay.example",
         epoch: int | None = None,
+        user: User | None = None,
     ) -> None:
         self.inbox: list[Message] = []
         self.closed = False
@@ -73,6 +90,7 @@ class Connection:
             address="192.0.2.1",
             dialled_host=dialled_host,
             expects_token=expects_token,
+            user=user or broker.users.main,
         )
         self.conversation = Conversation(broker, self.peer, self._registered)
 

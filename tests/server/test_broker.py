@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from hypothesis import given, strategies as st
 from msgspec import UNSET
 
 from relaytun.server import sessions as sessions_module
@@ -13,7 +12,7 @@ from relaytun.server.sessions import ANSWER_TIMEOUT
 from relaytun.wire import messages
 from relaytun.wire.messages import Service
 
-from .support import ANN, BOB, TOKEN, BrokerCase, Connection, tcp, udp
+from .support import ANN, BOB, BrokerCase, Connection, tcp, udp
 
 
 class ListTests(BrokerCase):
@@ -125,6 +124,22 @@ class ConnectTests(BrokerCase):
         self.assertIs(self.visitor.take(messages.CreateSession).request_id, UNSET)
         self.visitor.says(messages.ConnectRequest(to_client_id="x", service_id="ssh"))
         self.assertIs(self.visitor.take(messages.Error).request_id, UNSET)
+
+    def test_unhealthy(self) -> None:
+        """A service that is not healthy gets no sessions until it is again."""
+        self.provider.says(messages.ServiceHealth(service_id="ssh", healthy=False))
+        error = self.asks("p", "ssh")
+        self.assertEqual(error.code, "client_offline")
+        self.assertEqual(error.message, "p's health check of ssh fails")
+        self.visitor.says(messages.ConnectRequest(service_id="ssh"))
+        error = self.visitor.take(messages.Error)
+        self.assertEqual(error.code, "client_offline")
+        self.assertIn("whoever offers ssh says that it is not healthy", error.message)
+        other = self.client("q", tcp("ssh"))
+        self.visitor.says(messages.ConnectRequest(service_id="ssh"))
+        self.assertEqual(other.take(messages.ConnectOffer).to_client_id, "q")
+        self.provider.says(messages.ServiceHealth(service_id="ssh", healthy=True))
+        self.granted(self.visitor, self.provider)
 
     def test_public_host(self) -> None:
         """With a public_host everybody is told to dial that one."""
@@ -435,29 +450,3 @@ class LeavingTests(BrokerCase):
             self.provider.take(messages.SessionClosed)
         self.assertEqual((len(self.broker.sessions), len(self.broker.registry)), (0, 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class TokenTests(BrokerCase):
-    """Who is let in."""
-
-    def test_token(self) -> None:
-        """With a token nothing but the token lets one in."""
-        self.assertFalse(self.broker.is_open)
-        self.assertTrue(self.broker.is_token(TOKEN))
-        for wrong in ("", TOKEN + " ", TOKEN[:-1], TOKEN.upper(), UNSET):
-            self.assertFalse(self.broker.is_token(wrong))
-
-    def test_open(self) -> None:
-        """An open server lets in whoever comes."""
-        broker = self.make_broker(token=None)
-        self.assertTrue(broker.is_open)
-        for anything in ("", "x", UNSET):
-            self.assertTrue(broker.is_token(anything))
-
-    @given(st.text(st.characters()), st.text(min_size=1))
-    def test_equal(self, said: str, token: str) -> None:
-        """Only the token lets one in; no text is an error."""
-        self.broker.token = token
-        self.assertEqual(self.broker.is_token(said), said == token)
-        self.assertTrue(self.broker.is_token(token))
-        self.assertFalse(self.broker.is_token(UNSET))

@@ -62,6 +62,38 @@ class RegisterTests(BrokerCase):
         """In which modes it has its services, and how they are compressed."""
         return [(one.mode, one.compression) for one in connection.peer.services.values()]
 
+    def test_health(self) -> None:
+        """What a client says of its services' health is listed, and told once for each change."""
+        told: list[object] = []
+        connection = self.client("a", tcp("ssh"), tcp("web"))
+
+        def listener(event: str, **fields: Any) -> None:
+            told.append((event, fields["client"], fields["service"]))
+
+        self.broker.events.listeners.append(listener)
+        for name, healthy in (
+            ("ssh", True),
+            ("ssh", False),
+            ("ssh", False),
+            ("none", False),
+            ("web", False),
+            ("web", True),
+        ):
+            connection.says(messages.ServiceHealth(service_id=name, healthy=healthy))
+        self.assertEqual(
+            told,
+            [
+                ("service_offline", "a", "ssh"),
+                ("service_offline", "a", "web"),
+                ("service_online", "a", "web"),
+            ],
+        )
+        connection.says(messages.GetClientList())
+        ((ssh, web),) = [entry.services for entry in connection.take(messages.ClientList).clients]
+        self.assertEqual((ssh.healthy, web.healthy), (False, True))
+        connection.register("a", [tcp("ssh")])
+        self.assertTrue(connection.peer.provides("ssh"))
+
     def test_modes(self) -> None:
         """The services of an identity are in the mode that it says, raw if it says nothing."""
         connection = self.client(

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relaytun.errors import UserError
 from relaytun.plane.meter import Meter
+from relaytun.plane.rates import Rate
 from relaytun.server import datagrams
 from relaytun.server.datagrams import COOKIE_SLOT, DatagramRelay
 from relaytun.server.port import ListeningPort
@@ -239,6 +240,27 @@ class RelayTests(SynchronousTestCase):
         """Whatever strangers send, nothing is sent and nothing is kept."""
         self.assertEqual(self.says(data, STRANGER, size), [])
         self.assertEqual(len(self.relay._ends), 0)
+
+    def test_rate(self) -> None:
+        """What exceeds a rate is dropped and costs it nothing; the other direction is free."""
+        rate = Rate(self.clock, 1024)
+        self.session.meter.forward_rates = (rate,)
+        self.bound()
+        rate.take(rate.level - 15)
+        self.assertEqual(len(self.says(packet(bytes(10)), VISITOR)), 1)
+        self.assertEqual(self.says(packet(bytes(10)), VISITOR), [])
+        self.assertEqual((rate.level, self.relay.dropped), (5, 1))
+        self.assertEqual(len(self.says(packet(bytes(10)), PROVIDER)), 1)
+        self.clock.advance(0.01)
+        self.assertEqual(len(self.says(packet(bytes(10)), VISITOR)), 1)
+        self.assertEqual((self.session.meter.forward, self.session.meter.backward), (20, 10))
+
+    def test_raised_limit(self) -> None:
+        """A limit that is raised when it is reached lets pass what reached it."""
+        self.session = self.sessions[7] = FakeSession(limit=10)
+        self.session.meter.exhausted = lambda: setattr(self.session.meter, "limit", 20)
+        self.bound()
+        self.assertEqual(len(self.says(packet(bytes(15)), VISITOR)), 1)
 
     def test_byte_limit(self) -> None:
         """What would exceed the session's limit does not pass, and ends the session."""

@@ -19,6 +19,7 @@ FACTS = (
     "closed",
     "idle",
     "exhausted",
+    "forbidden",
     "stopping",
 )
 
@@ -30,18 +31,21 @@ DIAGRAM = {
     ("Offered", "overdue"): ("Ended", Mood.LONELY),
     ("Offered", "client_left"): ("Ended", Mood.CLIENT_OFFLINE),
     ("Offered", "closed"): ("Ended", Mood.HAPPY),
+    ("Offered", "forbidden"): ("Ended", Mood.FORBIDDEN),
     ("Offered", "stopping"): ("Ended", Mood.SHUTDOWN),
     ("Live", "client_left"): ("Draining", "stop_admitting"),
     ("Live", "rejected"): ("Ended", Mood.REJECTED),
     ("Live", "closed"): ("Ended", Mood.HAPPY),
     ("Live", "idle"): ("Ended", Mood.TIMEOUT),
     ("Live", "exhausted"): ("Ended", Mood.BYTE_LIMIT),
+    ("Live", "forbidden"): ("Ended", Mood.FORBIDDEN),
     ("Live", "stopping"): ("Ended", Mood.SHUTDOWN),
     ("Draining", "channels_gone"): ("Ended", Mood.CLIENT_OFFLINE),
     ("Draining", "rejected"): ("Ended", Mood.REJECTED),
     ("Draining", "closed"): ("Ended", Mood.HAPPY),
     ("Draining", "idle"): ("Ended", Mood.TIMEOUT),
     ("Draining", "exhausted"): ("Ended", Mood.BYTE_LIMIT),
+    ("Draining", "forbidden"): ("Ended", Mood.FORBIDDEN),
     ("Draining", "stopping"): ("Ended", Mood.SHUTDOWN),
 }
 

@@ -22,6 +22,7 @@ class SharedPortTests(SynchronousTestCase):
             config,
             Admission(),
             guarded=lambda accepted: accepted,
+            admitted=lambda accepted: accepted,
             has_room=lambda: True,
             observe=lambda status: None,
         )

@@ -19,6 +19,7 @@ class MoodTests(SynchronousTestCase):
                 "happy",
                 "lonely",
                 "errory",
+                "forbidden",
                 "rejected",
                 "client_offline",
                 "timeout",
@@ -30,6 +31,8 @@ class MoodTests(SynchronousTestCase):
     def test_same_word_as_the_code(self) -> None:
         """A mood that says the same as an error code has its word and its name."""
         shared = {mood.name for mood in Mood} & {code.name for code in Code}
-        self.assertEqual(shared, {"REJECTED", "CLIENT_OFFLINE", "TIMEOUT", "BYTE_LIMIT"})
+        self.assertEqual(
+            shared, {"FORBIDDEN", "REJECTED", "CLIENT_OFFLINE", "TIMEOUT", "BYTE_LIMIT"}
+        )
         for name in shared:
             self.assertEqual(Mood[name].value, Code[name].value)

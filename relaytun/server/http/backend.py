@@ -186,14 +186,15 @@ class Backend:
 
     def _read_head(self, data: bytes) -> None:
         while self.user is not None:
+            seen = max(0, len(self._unread) - 3)
             if self._unread:
                 data = self._unread + data
                 self._unread = b""
-            end = data.find(http1.END)
+            end = data.find(http1.END, seen)
             if end < 0 or end > http1.MAX_HEAD:
                 if len(data) > http1.MAX_HEAD:
                     raise WireError("a head that is too large")
-                http1.check_partial(data)
+                http1.check_partial(data, seen)
                 self._unread = data
                 return
             head = self._heads.response(data[: end + 4], self._bodiless)

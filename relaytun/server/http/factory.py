@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from ...interfaces import IReactor
 from .compose import Peer
@@ -27,6 +28,7 @@ from .transport import SocketTransport
 _TICK = 1.0
 
 
+@implementer(IProtocolNegotiationFactory)
 class HttpFactory(Factory):
     """
     Connections come from L{serve}, or from Twisted by C{buildProtocol} (where TLS is ended); then
@@ -78,12 +80,17 @@ class HttpFactory(Factory):
         self._secure = secure
         self._trusted = tuple(trusted)
         self._frontends: set[Frontend] = set()
-        self._tick = min(_TICK, response_timeout / 4, head_timeout / 4, idle_timeout / 4)
+        least = min(response_timeout, head_timeout, idle_timeout)
+        self._tick = max(0.01, min(_TICK, least / 4))
         self._timer: IDelayedCall | None = None
         routes.removed.append(self.pool.drop)
 
     def buildProtocol(self, addr: Any) -> Frontend:
         return Frontend(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS is to agree on; without this, Twisted refuses whoever offers anything."""
+        return [b"http/1.1"]
 
     def serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """
@@ -109,6 +116,8 @@ class HttpFactory(Factory):
         for frontend in tuple(self._frontends):
             frontend.abort()
         self.pool.drop_all()
+        if self.pool.drop in self.routes.removed:
+            self.routes.removed.remove(self.pool.drop)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -138,8 +147,9 @@ class HttpFactory(Factory):
     def closed(self, frontend: Frontend) -> None:
         self._frontends.discard(frontend)
 
-    def __len__(self) -> int:
-        """How many visitors are connected."""
+    @property
+    def visitors(self) -> int:
+        """How many are connected."""
         return len(self._frontends)
 
     def _look(self) -> None:

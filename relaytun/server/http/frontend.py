@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Bytes of further requests that are taken in while one is being answered.
 _AHEAD = 64 * 1024
 #: For how long to listen after the last answer, so that it is not lost by a reset; seconds.
-_LINGER = 2.0
+_LINGER = 5.0
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -171,6 +171,7 @@ class Frontend(Protocol):
     def end_output(self) -> None:
         """Nothing more will be written."""
         transport = self.transport
+        transport.unregisterProducer()  # type: ignore[union-attr]
         if ISSLTransport.providedBy(transport):  # TLS has no half of an end.
             transport.loseConnection()
         else:
@@ -303,9 +304,9 @@ class Frontend(Protocol):
             return
         route = factory.routes.find(head.host, head.path)
         if route is None:
-            self.answer(
-                404, f"There is no service at {head.host or 'this address'} with this path."
-            )
+            known = factory.routes.has_host(head.host)
+            where = f"for this path of {head.host}" if known else f"with the name {head.host}"
+            self.answer(404, f"There is no service {where}.")
             return
         if not route.authorises(head.authorization):
             self.answer(401, "This service asks for a user name and a password.")
@@ -317,6 +318,8 @@ class Frontend(Protocol):
             data = bytes(self._unread)
             self._unread.clear()
             self._unread += exchange.visitor_sent(data)
+        if self._visitor_ended and self._exchange is exchange:
+            exchange.visitor_ended()
 
     def _is_own_page(self, body: bytes | None) -> bool:
         if body is None:
@@ -361,7 +364,9 @@ class Frontend(Protocol):
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._read_or_not()
         if linger and not self._visitor_ended and not ISSLTransport.providedBy(transport):
-            self.deadline = self.seconds() + _LINGER
+            # Who reads slowly may need longer for what was written.
+            patience = self._factory.idle_timeout if self.is_clogged else _LINGER
+            self.deadline = self.seconds() + patience
             transport.loseWriteConnection()  # type: ignore[union-attr]
         else:
             self.deadline = self.seconds() + self._factory.idle_timeout

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,20 +61,6 @@ class Obtains(Protocol):
     def stop(self) -> None: ...
 
 
-@dataclass
-class _Task:
-    """
-    A host name that is wanted.
-
-    @ivar due: when something is to be done for it, seconds since 1970.
-    @ivar failures: orders that failed, one after the other.
-    """
-
-    name: str
-    due: float = 0.0
-    failures: int = 0
-
-
 class Acme(Service):
     """
     @ivar http01: what is answered for each token; see L{challenge}.
@@ -106,8 +91,13 @@ class Acme(Service):
             where there is a port for HTTP host names, C{tls-alpn-01} where there is one for
             HTTPS.  When one does not succeed the next is tried.
         @param authority, run, now, jitter: for tests.
-        @raise UserError: if the package C{acme} is not installed, or C{state} cannot be used.
+        @raise UserError: if the package C{acme} is not installed, C{state} cannot be used, or
+            there are no C{kinds}.
         """
+        if not kinds:
+            raise UserError(
+                "acme needs a port to prove names on: vhost_http_port, vhost_https_port"
+            )
         self.http01: dict[str, bytes] = {}
         self._reactor = reactor
         self._certificates = certificates
@@ -118,8 +108,10 @@ class Acme(Service):
         self._now = now
         self._jitter = jitter
         self._wanted: Iterable[str] = ()
-        self._tasks: dict[str, _Task] = {}
+        #: When something is to be done for each name, seconds since 1970.
+        self._due: dict[str, float] = {}
         self._ours: dict[str, Credential] = {}
+        #: Of each name: orders that failed, one after the other, and when the next may be made.
         self._attempts: dict[str, tuple[int, float]] = {}
         self._fresh: deque[str] = deque()
         self._gathering: Any = None
@@ -178,12 +170,12 @@ class Acme(Service):
             self._gathering = self._reactor.callLater(GATHERING, self._gathered)
 
     def _gathered(self) -> None:
-        wanted = [name for name in self._wanted if _is_for_authorities(name)]
+        lower = (name.lower() for name in self._wanted)
+        wanted = dict.fromkeys(name for name in lower if _is_for_authorities(name))
         self._wanted = wanted
-        kept = set(wanted)
-        for name in self._tasks.keys() - kept:
-            del self._tasks[name]
-        self._fresh = deque(name for name in wanted if name not in self._tasks)
+        for name in self._due.keys() - wanted.keys():
+            del self._due[name]
+        self._fresh = deque(name for name in wanted if name not in self._due)
         if self._preparing is None or not self._preparing.active():
             self._prepare()
 
@@ -192,8 +184,7 @@ class Acme(Service):
         for _ in range(min(AT_ONCE, len(self._fresh))):
             name = self._fresh.popleft()
             self._load(name)
-            failures, due = self._attempts.get(name, (0, 0.0))
-            self._tasks[name] = _Task(name, max(due, self._due(name)), failures)
+            self._due[name] = self._when_due(name)
         if self._fresh:
             self._preparing = self._reactor.callLater(0, self._prepare)
         else:
@@ -210,30 +201,33 @@ class Acme(Service):
         except (UserError, ValueError) as error:
             self._log.warn("{why}; a new certificate is ordered", why=str(error))
 
-    def _due(self, name: str) -> float:
-        """When one has to be ordered for it, by the certificate that is shown at present."""
+    def _when_due(self, name: str) -> float:
+        """When one has to be ordered, by the certificate that is shown and the last failure."""
+        _, due = self._attempts.get(name, (0, 0.0))
         shown = self._certificates.credential(name)
         if shown is None:
-            return 0.0
+            return due
         begin, end = shown.begins.timestamp(), shown.ends.timestamp()
         if shown is self._ours.get(name):
-            return begin + (end - begin) * RENEWED_AT
-        return end  # Somebody else renews it, we hope.
+            return max(due, begin + (end - begin) * RENEWED_AT)
+        return max(due, end)  # Somebody else renews it, we hope.
 
     def _next(self) -> None:
         """Begin the next order, or wait for its time."""
         if self._busy or not self.running:
             return
         now = self._now()
-        while self._tasks:
-            task = min(self._tasks.values(), key=lambda task: task.due)
-            due = max(task.due, self._not_before)
+        while self._due:
+            name = min(self._due, key=self._due.__getitem__)
+            due = max(self._due[name], self._not_before)
             if due > now:
                 self._wake_in(min(due - now, LONGEST_SLEEP))
                 return
-            task.due = self._due(task.name)  # One may have come into the folder since.
-            if task.due <= now:
-                self._order(task)
+            # A certificate may have come into the folder since; and what was not wanted for a
+            # moment may have been ordered all the same.
+            self._due[name] = self._when_due(name)
+            if self._due[name] <= now:
+                self._order(name)
                 return
 
     def _wake_in(self, delay: float) -> None:
@@ -241,33 +235,32 @@ class Acme(Service):
             self._alarm.cancel()
         self._alarm = self._reactor.callLater(delay, self._next)
 
-    def _order(self, task: _Task) -> None:
+    def _order(self, name: str) -> None:
         self._busy = True
-        turned = task.failures % len(self._kinds)
+        failures, _ = self._attempts.get(name, (0, 0.0))
+        turned = failures % len(self._kinds)
         kinds = self._kinds[turned:] + self._kinds[:turned]
 
         def order() -> bytes:
-            pem = self._authority.obtain(task.name, kinds)
-            self._state.write(f"{task.name}.pem", pem)
+            pem = self._authority.obtain(name, kinds)
+            self._state.write(f"{name}.pem", pem)
             return pem
 
         ordering = self._run(self._reactor, order)
-        ordering.addCallback(self._obtained, task)
-        ordering.addErrback(self._failed, task)
+        ordering.addCallback(self._obtained, name)
+        ordering.addErrback(self._failed, name)
         ordering.addBoth(self._ordered)
 
-    def _obtained(self, pem: bytes, task: _Task) -> None:
+    def _obtained(self, pem: bytes, name: str) -> None:
         self._unreachable = 0
-        credential = self._ours[task.name] = self._certificates.add(task.name, pem)
-        task.failures = 0
-        task.due = self._due(task.name)
-        if self._attempts.pop(task.name, None) is not None:
+        credential = self._ours[name] = self._certificates.add(name, pem)
+        if self._attempts.pop(name, None) is not None:
             self._write_attempts()
         self._log.info(
-            "{name} has a certificate, until {date:%Y-%m-%d}", name=task.name, date=credential.ends
+            "{name} has a certificate, until {date:%Y-%m-%d}", name=name, date=credential.ends
         )
 
-    def _failed(self, failure: Failure, task: _Task) -> None:
+    def _failed(self, failure: Failure, name: str) -> None:
         if not self.running:
             return
         why = printable(failure.getErrorMessage(), 500)
@@ -275,7 +268,6 @@ class Acme(Service):
             self._unreachable += 1
             delay = self._delay(self._unreachable)
             self._not_before = self._now() + delay
-            task.due = 0.0
             self._log.warn(
                 "the certificate authority gives no certificates: {why}; "
                 "it is asked again in {minutes} minutes",
@@ -283,23 +275,23 @@ class Acme(Service):
                 minutes=round(delay / 60),
             )
             return
-        task.failures += 1
-        delay = self._delay(task.failures)
-        task.due = self._now() + delay
-        self._attempts[task.name] = task.failures, task.due
+        failures, _ = self._attempts.get(name, (0, 0.0))
+        delay = self._delay(failures + 1)
+        self._attempts[name] = failures + 1, self._now() + delay
         self._write_attempts()
         if not failure.check(Refused, UserError, ValueError):
             self._log.failure("an order went wrong", failure)
         self._log.warn(
             "no certificate for {name}: {why}; the next attempt is in {minutes} minutes",
-            name=task.name,
+            name=name,
             why=why,
             minutes=round(delay / 60),
         )
 
     def _ordered(self, result: Any) -> Any:
         self._busy = False
-        self._next()
+        if self.running:
+            self._wake_in(0)
         return result
 
     def _delay(self, failures: int) -> float:
@@ -320,6 +312,8 @@ class Acme(Service):
             return {}
 
     def _write_attempts(self) -> None:
+        long_ago = self._now() - LONGEST_DELAY
+        self._attempts = {name: kept for name, kept in self._attempts.items() if kept[1] > long_ago}
         try:
             self._state.write(_ATTEMPTS, json.dumps(self._attempts).encode())
         except UserError as error:

@@ -81,7 +81,8 @@ class Certificates(Service):
         """
         @param directory: holds C{NAME.pem}, with the key in it or beside it in C{NAME.key}, or
             C{NAME/fullchain.pem} and C{NAME/privkey.pem}, also under C{live/}, as certbot has
-            them.  What counts are the names in the certificates, not those of the files.
+            them; or is such a C{NAME} itself.  What counts are the names in the certificates, not
+            those of the files.
         @param clock: for looking again.
         @param now: the time of the day.
         @raise UserError: if the folder cannot be read.
@@ -218,6 +219,10 @@ class Certificates(Service):
 
 def _pairs(directory: Path) -> Iterator[tuple[Path, Path]]:
     """Each file with certificates, and the one with its key."""
+    own = directory / "fullchain.pem"
+    if own.exists():  # It is the folder of one name itself.
+        yield own, own.with_name("privkey.pem")
+        return
     for path in directory.iterdir():
         if path.suffix == ".pem":
             key = path.with_suffix(".key")

@@ -73,7 +73,7 @@ class _Addressed(Factory[Any]):
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
         protocol: Any = self._http.buildProtocol(twisted_address(self._address))
         if protocol is not None:
-            protocol.address = self._address
+            protocol.address = self._address if isinstance(self._address, tuple) else ("", 0)
         return protocol  # type: ignore[no-any-return]
 
 

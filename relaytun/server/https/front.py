@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from OpenSSL import SSL
@@ -69,18 +70,22 @@ class HttpsFront:
         http: IProtocolFactory,
         other: Serve | None,
         admission: Admission,
+        admitted: Callable[[Serve], Serve] = lambda serve: serve,
     ) -> None:
         """
         @param passthrough: for a host name in lower case: who takes over the connection as it
             is, C{None} if nobody does.
-        @param http: speaks to those whose TLS is ended here; its protocols get the attribute
-            C{address}, which is the one that was given to L{accepted}.
+        @param http: speaks to those whose TLS is ended here, from before the handshake on, so it
+            also limits its time; its protocols get the attribute C{address}, which is the one
+            that was given to L{accepted}.
+        @param admitted: puts in front of those who serve host names what connections pass first;
+            what is for C{other} does not.
         @param other: takes over what is for no host name of ours; without it, that is refused.
         """
         self.reactor = reactor
         self.admission = admission
-        self.has_other = other is not None
         self._passthrough = passthrough
+        self._admitted = admitted
         self._certificates = certificates
         self._ending = Ending(reactor, http)
         self._other = other
@@ -107,11 +112,12 @@ class HttpsFront:
                 return
             serve = self._passthrough(name)
             if serve is not None:
-                serve(sock, address)
+                self._admitted(serve)(sock, address)
                 return
             context = self._certificates.find(name)
             if context is not None:
-                self._ending.end(sock, address, context)
+                end = partial(self._ending.end, context=context)
+                self._admitted(end)(sock, address)
                 return
         self.strange(sock, address, UNRECOGNIZED_NAME)
 
@@ -225,7 +231,7 @@ class _Arrival:
         if self._place is None:
             address = self._address[0] if isinstance(self._address, tuple) else ""
             self._place = self._front.admission.enter(address, self.close)
-            self._deadline = reactor.callLater(HELLO_TIMEOUT, self._too_late)
+            self._deadline = reactor.callLater(HELLO_TIMEOUT, self.close)
         if begun:
             self._stop_reading()
             self._look = reactor.callLater(self._pause, self._look_again)
@@ -237,10 +243,6 @@ class _Arrival:
     def _look_again(self) -> None:
         self._look = None
         self.doRead()
-
-    def _too_late(self) -> None:
-        self._leave()
-        self._sock.close()
 
     def _stop_reading(self) -> None:
         if self._reading:

@@ -158,6 +158,10 @@ class Claims:
     ) -> Title:
         asked = int(str(exposure.remote_port))
         if asked:
+            if not peer.user.may_open_port(asked):
+                raise Denied(
+                    Code.FORBIDDEN, f"user {peer.user.name} may not have {kind} port {asked}"
+                )
             if not self._is_allowed(peer, kind, str(asked)):
                 raise Denied(
                     Code.FORBIDDEN,
@@ -185,9 +189,10 @@ class Claims:
                 return self._take(kind, str(number), holder, member, exposure)
             except Denied:  # Another program has it.
                 continue
+        whose = f" for user {peer.user.name}" if peer.user.name else ""
         raise Denied(
             Code.FORBIDDEN,
-            f"there is no free {kind} port: the server's allow_ports are "
+            f"there is no free {kind} port{whose}: the server's allow_ports are "
             f"{ranges(self.allow_ports)}",
         )
 
@@ -237,7 +242,7 @@ class Claims:
     ) -> Title:
         host = value.partition("/")[0]
         if not self._is_allowed(peer, kind, value):
-            raise Denied(Code.FORBIDDEN, f"{peer.name} may not have the host name {host}")
+            raise Denied(Code.FORBIDDEN, f"user {peer.user.name} may not have the host name {host}")
         title = self._take(kind, value, holder, member, exposure)
         if kind == "http":
             self.names_changed()
@@ -245,10 +250,11 @@ class Claims:
 
     def _is_allowed(self, peer: Peer, kind: str, value: str) -> bool:
         if kind in ("http", "tls"):
-            return True
+            return peer.user.may_use_host(value.partition("/")[0])
         number = int(value)
         return (
-            any(first <= number <= last for first, last in self.allow_ports)
+            peer.user.may_open_port(number)
+            and any(first <= number <= last for first, last in self.allow_ports)
             and number not in self._own_ports()
         )
 

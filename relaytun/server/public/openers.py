@@ -23,6 +23,7 @@ class Openers:
         machinery: Machinery,
         has_room: Callable[[], bool],
         guarded: Callable[[Accepted], Accepted],
+        admits: Callable[[str], bool],
         routes: Routes,
         passed_through: dict[str, Serve],
         bases: Callable[[str], tuple[str, ...]],
@@ -32,6 +33,7 @@ class Openers:
         @param host: the address that public ports listen on.
         @param has_room: whether there are descriptors for one more connection.
         @param guarded: puts what every public connection passes first in front of it.
+        @param admits: whether datagrams from an address may come.
         @param routes, passed_through: where host names are found.
         @param bases: gives the beginnings of the URLs of an HTTP host name.
         """
@@ -40,6 +42,7 @@ class Openers:
         self._machinery = machinery
         self._has_room = has_room
         self._guarded = guarded
+        self._admits = admits
         self._routes = routes
         self._passed_through = passed_through
         self._bases = bases
@@ -55,4 +58,11 @@ class Openers:
             return HttpName(value, holder, exposure, self._routes, self._bases)
         if kind == "tls":
             return TlsName(value, holder, self._passed_through, self._https_port)
-        return UdpPort(self._reactor, self._host, int(value), holder, self._machinery.datagrams)
+        return UdpPort(
+            self._reactor,
+            self._host,
+            int(value),
+            holder,
+            self._machinery.datagrams,
+            self._admits,
+        )

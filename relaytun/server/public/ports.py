@@ -61,14 +61,21 @@ class UdpPort(Title):
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactor, host: str, number: int, holder: str, buffer: ReceiveBuffer
+        self,
+        reactor: IReactor,
+        host: str,
+        number: int,
+        holder: str,
+        buffer: ReceiveBuffer,
+        admits: Callable[[str], bool] = lambda address: True,
     ) -> None:
+        """@param admits: whether datagrams from an address may come."""
         super().__init__("udp", str(number), holder)
         self._serving: Member | None = None
         where = ConnectConfig(
             name="", target=None, service="a public service", local_host=host, local_port=number
         )
-        self._datagrams = VisitorDatagrams(reactor, where, buffer, self._wanted)
+        self._datagrams = VisitorDatagrams(reactor, where, buffer, self._wanted, admits)
 
     def open(self) -> None:
         self._datagrams.privilegedStartService()

@@ -130,6 +130,14 @@ class Public(Service):
         if client is not None and client.peer is peer:
             self.exposures_changed(peer, [each.exposure for each in client.exposed.values()])
 
+    def users_changed(self) -> None:
+        """Users may have other things than before, or are users no more."""
+        for client in list(self._clients.values()):
+            if client.peer.user.revoked:
+                self._forget(client)
+            elif not client.peer.gone:
+                self.rights_changed(client.peer)
+
     @property
     def connections(self) -> int:
         """How many there are now."""

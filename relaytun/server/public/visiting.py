@@ -62,6 +62,7 @@ class Visiting:
             address="",
             dialled_host=relay_host,
             expects_token=False,
+            user=broker.users.main,
             public=True,
         )
         self.peer.client_id = NAME
@@ -79,6 +80,9 @@ class Visiting:
         if service is None:
             why = f"{client_id} offers no service {service_id}"
             return fail(RequestError(Code.UNKNOWN_SERVICE, why))
+        refusal = self.broker.refusal(self.peer, provider, service_id)
+        if refusal is not None:
+            return fail(RequestError(*refusal))
         sessions = self.broker.sessions
         if sessions.full:
             why = f"the server has its max_sessions = {sessions.max_sessions}"
@@ -127,6 +131,10 @@ class Visiting:
         near, far = pair()
         self._relay.accepted(far, "")
         return succeed(near)
+
+    def better_in(self, session: ClientSession) -> float | None:
+        """There is no better way."""
+        return None
 
     def _told(self, message: Message) -> None:
         if isinstance(message, messages.CreateSession):

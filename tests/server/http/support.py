@@ -143,7 +143,7 @@ class HttpTestCase(SynchronousTestCase):
             pass
         self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.assertEqual(len(self.factory), 0)
+        self.assertEqual(self.factory.visitors, 0)
         self.assertEqual(len(self.factory.pool), 0)
         for peer in self.opened:
             peer.sock.close()

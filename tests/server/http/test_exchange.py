@@ -15,7 +15,7 @@ class PassingTests(HttpTestCase):
     def test_get(self) -> None:
         """A request reaches its service, told who the visitor is, and the answer comes back."""
         visitor = self.visit(GET)
-        first, fields, body = self.head(self.service().take())
+        first, fields, _body = self.head(self.service().take())
         self.assertEqual(first, b"GET / HTTP/1.1")
         self.assertEqual(
             fields,
@@ -44,7 +44,7 @@ class PassingTests(HttpTestCase):
         )
         for position in range(len(chunked)):
             self.service().send(chunked[position : position + 1])
-        first, fields, body = self.head(visitor.take())
+        _first, fields, body = self.head(visitor.take())
         self.assertEqual(fields, {b"transfer-encoding": b"chunked"})
         self.assertEqual(
             body,
@@ -59,7 +59,7 @@ class PassingTests(HttpTestCase):
             b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: Chunked\r\n\r\n"
             b"A\r\n0123456789\r\n0\r\nX-Sum: 9\r\nContent-Length: 4\r\n\r\n"
         )
-        first, fields, body = self.head(self.service().take())
+        _first, fields, body = self.head(self.service().take())
         self.assertEqual(fields[b"transfer-encoding"], b"chunked")
         self.assertEqual(body, b"a\r\n0123456789\r\n0\r\nX-Sum: 9\r\n\r\n")
 
@@ -114,7 +114,8 @@ class PassingTests(HttpTestCase):
     def test_continue(self) -> None:
         """Who waits for leave to send its body gets the service's."""
         visitor = self.visit(
-            b"PUT / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            b"PUT / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\n"
+            b"Content-Length: 3\r\n\r\n"
         )
         self.assertIn(b"Expect: 100-continue\r\n", self.service().take())
         self.service().send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -122,9 +123,7 @@ class PassingTests(HttpTestCase):
         visitor.send(b"abc")
         self.assertEqual(self.service().take(), b"abc")
         self.service().send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
-        self.assertEqual(
-            visitor.take(), b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK
-        )
+        self.assertEqual(visitor.take(), b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
 
     def test_old_visitor(self) -> None:
         """HTTP/1.0 gets no chunks and no interim answers, and the end of the connection."""
@@ -151,7 +150,7 @@ class PassingTests(HttpTestCase):
         visitor = self.visit(GET)
         self.service().send(b"HTTP/1.0 200 OK\r\n\r\nabc")
         self.service().close()
-        first, fields, body = self.head(visitor.take())
+        _first, _fields, body = self.head(visitor.take())
         self.assertEqual(body, b"3\r\nabc\r\n0\r\n\r\n")
         visitor.send(GET)
         self.assertEqual(len(self.opened), 2)
@@ -186,6 +185,18 @@ class PassingTests(HttpTestCase):
         self.assertEqual(visitor.take(), OK)
         self.assertTrue(visitor.ended)
         self.assertFalse(visitor.broken)
+
+    def test_half_closed_upload(self) -> None:
+        """Nor does it wait for a rest that cannot come, even of a request that had to wait."""
+        visitor = self.visit(
+            GET + b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nabc"
+        )
+        visitor.finish()
+        self.service().send(OK)
+        visitor.settle()
+        self.assertTrue(visitor.broken)
+        self.service().settle()
+        self.assertTrue(self.service().broken)
 
     def test_broken_upload(self) -> None:
         """A service does not take a part of a request for the whole."""
@@ -252,14 +263,36 @@ class PageTests(HttpTestCase):
     def test_no_host(self) -> None:
         """An unknown host name is a page, and the connection goes on."""
         self.route()
-        visitor = self.visit(GET.replace(b"a.ex", b"x.ex").replace(b"\r\n\r\n", b"\r\nAccept: text/html\r\n\r\n"))
+        visitor = self.visit(
+            GET.replace(b"a.ex", b"x.ex").replace(b"\r\n\r\n", b"\r\nAccept: text/html\r\n\r\n")
+        )
         first, fields, body = self.head(visitor.take())
         self.assertEqual(first, b"HTTP/1.1 404 Not Found")
         self.assertEqual(fields[b"content-length"], b"%d" % len(body))
-        self.assertIn(b"<p>There is no service at x.example", body)
+        self.assertIn(b"<p>There is no service with the name x.example", body)
         visitor.send(GET)
         self.service().send(OK)
         self.assertEqual(visitor.take(), OK)
+
+    def test_no_location(self) -> None:
+        """So is a path that no service has."""
+        self.route(location="/api")
+        visitor = self.visit(GET)
+        got = visitor.take()
+        self.assert_status(404, got)
+        self.assertIn(b"for this path of a.example", got)
+
+    def test_own_page(self) -> None:
+        """What proves that a name is ours is answered by the server; the rest by the service."""
+        path = b"/.well-known/acme-challenge/"
+        self.factory.own_page = {(path + b"token").decode(): b"proof"}.get
+        self.route()
+        visitor = self.visit(GET.replace(b"/ ", path + b"token ", 1))
+        first, fields, body = self.head(visitor.take())
+        self.assertEqual((first, body), (b"HTTP/1.1 200 OK", b"proof"))
+        self.assertEqual(fields[b"content-type"], b"application/octet-stream")
+        visitor.send(GET.replace(b"/ ", path + b"other ", 1))
+        self.assertIn(path + b"other", self.service().take())
 
     def test_unreachable(self) -> None:
         """Without a provider there is a page that says why, escaped."""
@@ -357,7 +390,7 @@ class PageTests(HttpTestCase):
             b"Authorization: Bearer bWU6czpjcmV0\r\n",
         ):
             visitor = self.visit(GET[:-2] + field + b"\r\n")
-            first, fields, body = self.head(visitor.take())
+            first, fields, _body = self.head(visitor.take())
             self.assertEqual(first, b"HTTP/1.1 401 Unauthorized")
             self.assertTrue(fields[b"www-authenticate"].startswith(b"Basic realm="))
         self.assertEqual(self.opened, [])

@@ -13,7 +13,7 @@ class UpgradeTests(HttpTestCase):
         self.route()
         visitor = self.visit(REQUEST + early)
         service = self.service()
-        first_line, fields, body = self.head(service.take())
+        _first_line, fields, body = self.head(service.take())
         self.assertEqual((fields[b"connection"], fields[b"upgrade"]), (b"Upgrade", b"websocket"))
         self.assertEqual(body, b"")
         service.send(SWITCH + first)
@@ -30,7 +30,7 @@ class UpgradeTests(HttpTestCase):
 
     def test_first_bytes(self) -> None:
         """Bytes that came with the heads are not lost, and do not come too early."""
-        visitor, service = self.upgrade(b"early", b"first")
+        _visitor, service = self.upgrade(b"early", b"first")
         self.assertEqual(service.take(), b"early")
 
     def test_visitor_ends(self) -> None:
@@ -44,7 +44,7 @@ class UpgradeTests(HttpTestCase):
         service.close()
         visitor.settle()
         self.assertTrue(visitor.ended and not visitor.broken)
-        self.assertEqual(len(self.factory), 0)
+        self.assertEqual(self.factory.visitors, 0)
 
     def test_service_ends(self) -> None:
         """So may the service."""
@@ -57,7 +57,7 @@ class UpgradeTests(HttpTestCase):
         visitor.close()
         service.settle()
         self.assertTrue(service.ended and not service.broken)
-        self.assertEqual(len(self.factory), 0)
+        self.assertEqual(self.factory.visitors, 0)
 
     def test_broken(self) -> None:
         """What breaks on one side breaks on the other."""
@@ -83,7 +83,7 @@ class UpgradeTests(HttpTestCase):
 
     def test_idle(self) -> None:
         """It may be silent for as long as it likes."""
-        visitor, service = self.upgrade()
+        visitor, _service = self.upgrade()
         self.reactor.pump([1] * 1000)
         visitor.settle()
         self.assertFalse(visitor.ended)

@@ -14,7 +14,7 @@ from relaytun.errors import UserError
 from relaytun.server.https.certificates import INTERVAL, Certificates
 from relaytun.server.https.credential import Credential
 
-from .authority import DAY, Authority, now
+from .issuer import DAY, Authority, now
 
 AUTHORITY = Authority()
 
@@ -67,6 +67,17 @@ class FolderTests(CertificatesTestCase):
         one = found.credential("one.example")
         assert one is not None
         self.assertEqual(len(one.chain), 2)
+
+    def test_one_name(self) -> None:
+        """The folder may be the one that certbot keeps for a single name, with all its files."""
+        certificate, key = AUTHORITY.issue("one.example")
+        for name in ("cert", "fullchain"):
+            self.put(f"{name}.pem", certificate)
+        self.put("chain.pem", AUTHORITY.certificate)
+        self.put("privkey.pem", key)
+        with capturedLogs() as events:
+            self.assertIsNotNone(self.certificates().find("one.example"))
+        self.assertEqual(len(events), 1)
 
     def test_wildcards(self) -> None:
         """A wildcard stands for one label, and gives way to an exact name."""

@@ -27,7 +27,7 @@ from relaytun.server.https.front import DECODE_ERROR, NO_TLS, UNRECOGNIZED_NAME,
 
 from ...link.sockets import Loop
 from ...wire.test_clienthello import from_openssl
-from .authority import Authority
+from .issuer import Authority
 
 AUTHORITY = Authority()
 PEER = ("192.0.2.1", 1234)

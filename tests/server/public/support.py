@@ -96,11 +96,12 @@ class PublicCase(BrokerCase):
         *services: Service,
         exposures: tuple[Exposure, ...] = (),
         identity: Identity | None = None,
+        **more: Any,
     ) -> None:
         """Register."""
         inbox: list[Any] = []
         take, connection.take = connection.take, lambda kind: None  # type: ignore[method-assign,assignment,return-value]
-        connection.register(name, services, identity, exposures=exposures)
+        connection.register(name, services, identity, exposures=exposures, **more)
         connection.take = take  # type: ignore[method-assign]
         inbox, connection.inbox[:] = list(connection.inbox), []
         response, *told = inbox
