@@ -410,10 +410,15 @@ class Server(MultiService):
             "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
-                "control": self._control_port.address,
-                "relay": self._relay_port.address,
-                **({"metrics": self._admin_port.address} if self._admin_port else {}),
-                **{name: port.address for name, port in self._vhosts.ports},
+                name: port.address
+                for name, port in (
+                    ("control", self._control_port),
+                    ("relay", self._relay_port),
+                    ("metrics", self._admin_port),
+                    *self._vhosts.ports,
+                    ("https", self._control_port if self._vhosts.shares_control else None),
+                )
+                if port is not None
             },
         }
 

@@ -118,7 +118,8 @@ class Vhosts(MultiService):
     @property
     def shares_control(self) -> bool:
         """Whether the control port is the HTTPS port, too."""
-        return self._config.vhost_https == self._config.control
+        # Two ports that the system picks are two.
+        return self._config.vhost_https == self._config.control != "0"
 
     @property
     def ports(self) -> Iterator[tuple[str, ListeningPort]]:
