@@ -34,11 +34,10 @@ from .connection import ServerConnection
 from .grant import session_of
 from .machinery import ClientMachinery
 from .signalling import Control
+from .whom import Whom
 
 #: Seconds that a program waits for a control connection that is down just now.
 OUTAGE = 20.0
-#: Seconds that streams wait for a client that is away, while another one could have new streams.
-FAITHFUL = 15.0
 #: Answers that waiting may help against.
 ABSENT = {Code.UNKNOWN_CLIENT, Code.CLIENT_OFFLINE, Code.UNKNOWN_SERVICE}
 
@@ -75,7 +74,7 @@ class Visitor:
         self._waiting: list[Deferred[ClientSession]] = []
         self._past = Meter()
         self._complained: str | None = None
-        self._away_since: float | None = None
+        self._whom = Whom(machinery.reactor, connect.target)
         self._programs = 0  # That wait for a session.
         self._beginning = 0  # Raw streams that have one.
         for connection in connections:
@@ -125,6 +124,8 @@ class Visitor:
 
     def serve(self, local: socket.socket, address: Any = None) -> None:
         """A program connected: carry its stream; C{local} is taken over."""
+        if self.link is not None and self._whom.leaves(self.link):
+            self.link.close(f"{self.link.session.peer} is away")
         if self.link is not None:
             self.link.open(local)
         else:
@@ -158,6 +159,7 @@ class Visitor:
 
     def carries(self, link: VisitorLink) -> None:
         """C{link} has a channel: datagrams need not wait any more."""
+        self._whom.came(link)
         if self._datagrams is not None and link is self.link:
             self._datagrams.use_path(link.path)
 
@@ -184,27 +186,14 @@ class Visitor:
             self._give_back(session)
 
     async def _ask(self) -> ClientSession:
-        faithful = self._faithful_to()
-        if faithful is not None:
+        bound = self._whom.bound_to(self.link)
+        if bound is not None:
             try:
-                return await self._ask_for(faithful)
+                return await self._ask_for(bound)
             except UserError as error:
-                if not _is_absence(error) or self._is_faithful():
+                if not _is_absence(error) or self._whom.waits():
                     raise
         return await self._ask_for(self.target)
-
-    def _faithful_to(self) -> str | None:
-        """The one who has the streams of the link, where any client would do."""
-        if self.target is None and self.link is not None and self.link.link.streams:
-            return self.link.session.peer
-        return None
-
-    def _is_faithful(self) -> bool:
-        """Whether it is too early to give up the streams of a client that is away."""
-        now = self.machinery.reactor.seconds()
-        if self._away_since is None:
-            self._away_since = now
-        return now - self._away_since < FAITHFUL
 
     async def _ask_for(self, target: str | None) -> ClientSession:
         refused: UserError | None = None
@@ -246,14 +235,15 @@ class Visitor:
         self.sessions[session.id] = session
         self._current = session
         self._complained = None
-        self._away_since = None
+        self._whom.granted()
         self.machinery.events.fire("session_opened", **session.about)
         return session
 
     def _asked(self, result: ClientSession | Failure) -> None:
         self._asking = None
         waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+        while waiting:  # One that gets it may give up others, which are gone from the list then.
+            waiter = waiting.pop(0)
             if isinstance(result, Failure):
                 waiter.errback(result)
             else:

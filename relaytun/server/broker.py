@@ -128,6 +128,15 @@ class Broker:
         self.leave(peer)
         peer.close()
 
+    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
+        """C{peer} says how one of its services is; of one that it has not any more, too late."""
+        service = peer.services.get(report.service_id)
+        if service is None or (service.healthy is not False) == report.healthy:
+            return
+        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
+        event = "service_online" if report.healthy else "service_offline"
+        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
+
     def replace_users(self, users: Iterable[UserSettings]) -> None:
         """
         From now on there are these users.
@@ -151,15 +160,6 @@ class Broker:
         self.sessions.rights_changed()
         if self.public is not None:
             self.public.users_changed()
-
-    def health_changed(self, peer: Peer, report: messages.ServiceHealth) -> None:
-        """C{peer} says how one of its services is; of one that it has not any more, too late."""
-        service = peer.services.get(report.service_id)
-        if service is None or (service.healthy is not False) == report.healthy:
-            return
-        peer.services[service.id] = structs.replace(service, healthy=report.healthy)
-        event = "service_online" if report.healthy else "service_offline"
-        self.events.fire(event, client=peer.name, service=service.id, protocol=service.protocol)
 
     def came(self, peer: Peer, before: Mapping[str, Service] | None) -> None:
         """
@@ -288,13 +288,13 @@ class Broker:
         """@return: who is to provide the service, or why nobody can."""
         wanted, target = request.service_id, request.to_client_id
         if target is UNSET:
-            having = [
+            there = [
                 peer
                 for peer in self.registry
                 if wanted in peer.services and visitor.user.may_visit(peer.name, wanted)
             ]
-            offering = [peer for peer in having if peer.provides(wanted)]
-            if having and not offering:
+            offering = [peer for peer in there if peer.provides(wanted)]
+            if there and not offering:
                 return Code.CLIENT_OFFLINE, f"whoever offers {wanted} says that it is not healthy"
             if not offering:
                 return Code.UNKNOWN_SERVICE, f"no client that is online offers a service {wanted}"

@@ -117,6 +117,7 @@ class Server(MultiService):
             "drain_timeout": self._use_nothing,  # Looked at when it is needed.
             "log_format": lambda config: use_log_format(config.log_format),
             "allow_ports": self._use_ports,
+            "max_ports_per_client": self._use_ports,
         }
         self._admin_port: ListeningPort | None = None
         self._draining = False
@@ -344,10 +345,13 @@ class Server(MultiService):
         """
 
         def busy() -> int:
-            return self.broker.sessions.raw_channels + self._public.link_streams
+            streams = self.broker.sessions.raw_channels + self._public.link_streams
+            return max(streams, self._vhosts.connections)
 
         seconds = self._config.drain_timeout
         self._draining = True
+        if seconds:
+            self._vhosts.close()
         if busy() and seconds:
             self._control_port.close()
             self._relay_port.close()
@@ -406,10 +410,15 @@ class Server(MultiService):
             "public": self._public.status(),
             "openLegs": self._relay.open_legs,
             "listening": {
-                "control": self._control_port.address,
-                "relay": self._relay_port.address,
-                **({"metrics": self._admin_port.address} if self._admin_port else {}),
-                **{name: port.address for name, port in self._vhosts.ports},
+                name: port.address
+                for name, port in (
+                    ("control", self._control_port),
+                    ("relay", self._relay_port),
+                    ("metrics", self._admin_port),
+                    *self._vhosts.ports,
+                    ("https", self._control_port if self._vhosts.shares_control else None),
+                )
+                if port is not None
             },
         }
 
@@ -451,6 +460,7 @@ class Server(MultiService):
 
     def _use_ports(self, config: ServerConfig) -> None:
         self._claims.allow_ports = config.allow_ports
+        self._claims.max_ports_per_client = config.max_ports_per_client
         for peer in list(self.broker.registry):
             self._public.rights_changed(peer)
 

@@ -118,7 +118,8 @@ class Vhosts(MultiService):
     @property
     def shares_control(self) -> bool:
         """Whether the control port is the HTTPS port, too."""
-        return self._config.vhost_https == self._config.control
+        # Two ports that the system picks are two.
+        return self._config.vhost_https == self._config.control != "0"
 
     @property
     def ports(self) -> Iterator[tuple[str, ListeningPort]]:
@@ -168,6 +169,11 @@ class Vhosts(MultiService):
         """Names of HTTP services have come or gone."""
         if self._acme is not None:
             self._acme.want(self.routes)
+
+    @property
+    def connections(self) -> int:
+        """How many visitors are connected to an HTTP host name."""
+        return sum(factory.visitors for factory in self._factories)
 
     def close(self) -> None:
         """Take no new connections; let what is being answered be answered."""

@@ -128,6 +128,16 @@ class VisitorTests(VisitorTestCase):
             self.sent(messages.CloseSession), [messages.CloseSession(session_id=session_id)]
         )
 
+    async def test_one_gives_up_another(self) -> None:
+        """Who gets the session may give up another that waits; a third one still gets it."""
+        got: list[str] = []
+        asked = [self.visitor.session() for _ in range(3)]
+        asked[0].addCallback(lambda _: asked[1].cancel())
+        asked[1].addErrback(lambda failure: got.append(failure.trap(CancelledError).__name__))
+        await self.grant()
+        await asked[2]
+        self.assertEqual(got, ["CancelledError"])
+
     async def test_close_while_asking(self) -> None:
         """Nobody waits any more, and a session that is granted too late is given back."""
         program, accepted = self.pair()

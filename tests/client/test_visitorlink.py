@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from relaytun.client import providerlink as module_of_links, visitor as module_of_visitors
+from relaytun.client import providerlink as module_of_links, whom as module_of_choices
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
 from relaytun.ends import visitorlink as module
@@ -110,14 +110,14 @@ class VisitorLinkTests(LinkTestCase):
         self.control.receive(self.granted(1, **usual))
         leg = await self.channel()
         program.send(b"x")
-        await self.served(b"x")
+        await self.works(program, await self.served(b"x"))
         (session,) = self.visitor.sessions.values()
         self.visitor.over(session)
         leg.shutdown(socket.SHUT_RDWR)
         await self.asked(2)
         self.refuse()
         await self.asked(3)
-        self.patch(module_of_visitors, "FAITHFUL", 0)
+        self.patch(module_of_choices, "FAITHFUL", 0)
         self.refuse()
         await self.asked(4)
         self.control.receive(self.granted(4, **usual | {"peer_client_id": "another"}))
@@ -127,6 +127,35 @@ class VisitorLinkTests(LinkTestCase):
             [request.to_client_id for request in self.sent(messages.ConnectRequest)],
             [UNSET, "provider", "provider", UNSET],
         )
+
+    async def test_any_client_without_streams(self) -> None:
+        """A program that comes when the client is gone goes to another one at once."""
+        self.visitor = self.visiting(target=None)
+        usual = {"mode": "link", "peer_fingerprint": PROVIDER.fingerprint}
+        program = self.program()
+        await self.asked(1)
+        self.control.receive(self.granted(1, **usual))
+        another = self.program()  # There is no channel yet, and both wait for it.
+        leg = await self.channel()
+        for _ in range(2):
+            (await self.accept(self.service)).close()
+        program.close()
+        another.close()
+        await until(lambda: not self.visitor.totals[0])
+        first = self.visitor.link
+        assert first is not None
+        (session,) = self.visitor.sessions.values()
+        self.visitor.over(session)
+        leg.shutdown(socket.SHUT_RDWR)
+        await until(lambda: not first.link.connected)
+        program = self.program()
+        program.send(b"x")
+        self.assertEqual(self.warnings[-1]["why"], "provider is away")
+        await self.asked(2)
+        self.control.receive(self.granted(2, **usual))
+        await self.channel()
+        await self.works(program, await self.served(b"x"))
+        self.assertIsNot(self.visitor.link, first)
 
     async def test_unreached(self) -> None:
         """Where any client would do, one whose service is dead is left."""

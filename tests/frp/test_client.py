@@ -109,6 +109,17 @@ class ClientTests(FrpCase):
         )
         self.assertEqual(list(ini.sections), ["client", "service:r"])
 
+    def test_included_twice(self) -> None:
+        """An INI file that includes itself, or a section of its own, has each section once."""
+        text = "[common]\nincludes = ./*.ini\nserver_addr = x\n[ssh]\nlocal_port = 1\n"
+        more = "[common]\nserver_addr = z\n[ssh]\nlocal_port = 2\nremote_port = 3\n"
+        found = self.convert(
+            text, "frpc.ini", included={"./*.ini": [("frpc.ini", text), ("b.ini", more)]}
+        )
+        self.assertEqual(list(found.sections), ["client", "service:ssh"])
+        self.assertEqual(found.sections["service:ssh"]["local_port"], "2")
+        self.assertEqual(found.sections["client"]["server"], "wss://x:7000")
+
     def test_names(self) -> None:
         """A name that is no id is another one, and two of one name are two services."""
         proxy = '[[proxies]]\nname = "my web"\ntype = "tcp"\nlocalPort = 1\n'

@@ -62,6 +62,7 @@ class SharedServerTestCase(ProcessTestCase):
     Tests with one server between them: trial has no class fixtures.
 
     @cvar settings: lines for its [server] section.
+    @ivar keeper: starts what outlives the test.
     """
 
     settings = ""
@@ -75,13 +76,18 @@ class SharedServerTestCase(ProcessTestCase):
                 running[1].kept.close()
             keeper = Keeper()
             atexit.register(keeper.kept.close)
-            running = type(self), keeper, keeper.start_server(config=self.settings)
+            running = type(self), keeper, self.begin(keeper)
             SharedServerTestCase._running = running
         _, keeper, self.server = running
+        self.keeper = keeper
         (self.folder / "server").symlink_to(keeper.folder / "server")
         self.said_before = len(self.server.lines)
         self.token = (self.folder / "server" / "token").read_text().strip()
         self.addCleanup(self.check_log)
+
+    def begin(self, keeper: Keeper) -> Process:
+        """Start the server, and what else these tests share; returns it."""
+        return keeper.start_server(config=self.settings)
 
     def check_log(self) -> None:
         """The server is there, and nothing surprised it."""

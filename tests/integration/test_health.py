@@ -1,4 +1,4 @@
-"""A service that dies and comes back, with a health check."""
+"""Visits to whoever offers a service and is well: services and clients die and come back."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Health(ProcessTestCase):
         }
 
     def test_left_out_and_back(self) -> None:
-        """Nobody is sent to a service that is not well; when it is again, it is one of them."""
+        """Nobody is sent to a service that is not well, or to a client that is gone."""
         server = self.start_server()
         ports = {name: free_port() for name in ("one", "two")}
         services = {name: self.web(port) for name, port in ports.items()}
@@ -89,4 +89,14 @@ class Health(ProcessTestCase):
         self.assertEqual(self.healthy(guest), {"one": True, "two": False})
         for port in (any_port, one_port):
             eventually(lambda port=port: self.answers(port), lambda: visitor.output)
+        self.web(ports["two"])
+        providers["two"].wait_for("web is well again")
+        providers["one"].kill()
+        eventually(lambda: self.answers(any_port), lambda: visitor.output)
+        command = self.start(
+            "connect",
+            *(*RELAYTUN, "connect", f"--config={guest}", "--service=web", "--local=0"),
+        )
+        port = int(command.wait_for(r"^127\.0\.0\.1:(\d+) leads to any client/web$")[1])
+        self.assertTrue(self.answers(port))
         self.assertNotIn("Traceback", server.output + visitor.output)

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from . import test_nginx
+from .nginx import start_nginx
 from .processes import PATIENCE, Process, ProcessTestCase, needs, program
 
 try:
@@ -29,7 +30,6 @@ REQUESTS = 300
 
 
 class HttpPrograms(ProcessTestCase):
-    start_nginx = test_nginx.Nginx.start_nginx
     make = test_nginx.Nginx.make
 
     def setUp(self) -> None:
@@ -37,7 +37,9 @@ class HttpPrograms(ProcessTestCase):
         needs("curl")
         self.www = self.folder / "www"
         (self.www / "upload").mkdir(parents=True)
-        self.folder.chmod(0o755)
+
+    def start_nginx(self) -> tuple[Process, int]:
+        return start_nginx(self, "location /upload/ { dav_methods PUT; }")
 
     def start_port(self, service: int) -> tuple[str, str]:
         """Addresses of the port, plain and with TLS, each without its scheme."""
@@ -64,7 +66,8 @@ class HttpPrograms(ProcessTestCase):
     def test_nginx(self) -> None:
         """Files go down and up unharmed, with and without TLS, and connections are kept."""
         needs("nginx")
-        addresses = self.start_port(self.start_nginx())
+        _, service = self.start_nginx()
+        addresses = self.start_port(service)
         expected = self.make("large", LARGE // 4)
         self.make("small", 1000)
         for address in addresses:
@@ -102,11 +105,12 @@ class HttpPrograms(ProcessTestCase):
         """Half a file is an error to curl: never the whole."""
         needs("nginx")
         self.make("large", LARGE)
-        plain, _ = self.start_port(self.start_nginx())
+        nginx, service = self.start_nginx()
+        plain, _ = self.start_port(service)
         curl = self.curl("--limit-rate", "1M", "-o", str(self.folder / "got"), f"http{plain}large")
         while not (self.folder / "got").exists():
             self.assertIsNone(curl.popen.poll(), curl.output)
-        self.nginx.kill()
+        nginx.kill()
         self.assertIn(curl.wait(), (18, 56), curl.output)
 
     def test_websocket(self) -> None:

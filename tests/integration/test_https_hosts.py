@@ -1,133 +1,209 @@
-"""HTTPS host names of a real server: curl at one end, a service behind NAT at the other."""
+"""HTTPS host names of real daemons: TLS ends at the service, or at the server."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import subprocess
 from typing import ClassVar
 
 from ..server.https.issuer import Authority
-from .processes import PATIENCE, needs, program
-from .public import Publishing
+from .nginx import start_nginx
+from .pebble import Pebble
+from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port, needs, program
+from .public import ALLOWED
+from .shared import Keeper
+from .web import Curl, WebService, WebTestCase, service_section, start_sites
 
 SIZE = 5_000_000
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Gives back what is posted, and tells what it was told about the visitor."""
+class HttpsTestCase(WebTestCase):
+    """
+    @ivar trusted: has curl believe the authority of these tests.
+    """
 
-    protocol_version = "HTTP/1.1"
-    told: ClassVar[list[tuple[str | None, str | None]]] = []
+    web: ClassVar[WebService]
+    authority: ClassVar[Authority]
 
-    def do_POST(self) -> None:
-        self.told.append((self.headers["X-Forwarded-Proto"], self.headers["X-Forwarded-For"]))
-        length = int(self.headers["Content-Length"])
-        self.send_response(200)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(self.rfile.read(length))
+    def begin(self, keeper: Keeper) -> Process:
+        needs("curl")
+        type(self).authority = authority = Authority()
+        certificates = keeper.folder / "certificates"
+        certificates.mkdir()
+        (keeper.folder / "ca.pem").write_bytes(authority.certificate)
+        certificate, key = authority.issue("ended.example", "*.ended.example")
+        (certificates / "ended.pem").write_bytes(certificate)
+        (certificates / "ended.key").write_bytes(key)
+        type(self).web = web = WebService()
+        keeper.kept.callback(web.close)
+        server = self.begin_server(keeper, f"certificates = {certificates}\n")
+        start_sites(
+            keeper,
+            "sites",
+            service_section("ended", web.port, custom_domains="ended.example, *.ended.example"),
+            service_section("raw", web.port, custom_domains="raw.ended.example", mode="raw"),
+        )
+        return server
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    def begin_server(self, keeper: Keeper, http: str) -> Process:
+        """
+        Start the server.
 
+        @param http: lines for its [http] section.
+        """
+        raise NotImplementedError
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Idle connections end with a reset when the client is gone."""
-
-
-class HttpsHosts(Publishing):
     def setUp(self) -> None:
         super().setUp()
-        needs("curl", "openssl")
-        self.authority = Authority()
-        (self.folder / "ca.pem").write_bytes(self.authority.certificate)
-        self.certificates = self.folder / "certificates"
-        self.certificates.mkdir()
-        certificate, key = self.authority.issue("*.ended.example")
-        (self.certificates / "ended.pem").write_bytes(certificate + key)
+        self.web.asked.clear()
+        self.trusted = "--cacert", str(self.keeper.folder / "ca.pem")
 
-    def start_with(self, port: str) -> None:
-        """A server with an HTTPS port."""
-        self.start_server(
-            config=f"[http]\nvhost_https_port = {port}\ncertificates = {self.certificates}\n"
-        )
+    def secure(self, host: str, path: str = "/", *options: str) -> Curl:
+        """Ask by HTTPS."""
+        return self.curl(host, path, *self.trusted, *options, scheme="https")
 
-    def publish(self, **services: tuple[str, int, str]) -> int:
-        """
-        Make services public.
-
-        @param services: protocol, local port and host name of each.
-        @return: the HTTPS port.
-        """
-        sections = "".join(
-            f"[service:{name}]\nprotocol = {protocol}\nlocal_host = 127.0.0.1\n"
-            f"local_port = {local}\ncustom_domains = {host}\n"
-            for name, (protocol, local, host) in services.items()
-        )
-        process = self.start_client("provider", sections)
-        ports = {
-            int(process.wait_for(rf"{name} is public: .*\b{host}:(\d+)")[1])
-            for name, (_, _, host) in services.items()
-        }
-        self.assertEqual(len(ports), 1)
-        return ports.pop()
-
-    def curl(self, host: str, port: int, *options: str) -> str:
-        curl = self.start(
-            f"curl {host}",
-            *(program("curl"), "--silent", "--show-error", "--resolve", f"{host}:{port}:127.0.0.1"),
-            *("--cacert", str(self.folder / "ca.pem"), f"https://{host}:{port}/", *options),
-        )
-        curl.wait(PATIENCE)
-        return curl.output
-
-    def serve_http(self) -> int:
-        """@return: the port of a web server of this process."""
-        server = Server(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return server.server_port
-
-    def serve_https(self, host: str) -> int:
-        """@return: the port of OpenSSL's web server, with a certificate that it alone has."""
-        certificate, key = self.authority.issue(host)
-        (self.folder / "own.pem").write_bytes(certificate + key)
-        process = self.start(
-            "s_server",
-            *(program("openssl"), "s_server", "-accept", "127.0.0.1:0", "-cert", "own.pem", "-www"),
-        )
-        return int(process.wait_for(r"ACCEPT 127.0.0.1:(\d+)")[1])
-
-    def test_own_port(self) -> None:
-        """One name is ended at the server, another at its service, each by its own certificate."""
-        self.start_with("tcp:0:interface=127.0.0.1")
-        port = self.publish(
-            ended=("http", self.serve_http(), "www.ended.example"),
-            passed=("tcp", self.serve_https("own.example"), "own.example"),
-        )
-        self.assertNotEqual(port, self.control_port)
-        self.assertIn("s_server -accept", self.curl("own.example", port))
-        self.assertIn("unrecognized name", self.curl("nobody.example", port))
+    def check_ended(self) -> None:
+        """The server's certificate is shown, and the service is told that it was HTTPS."""
         data = random.randbytes(SIZE)
-        (self.folder / "sent").write_bytes(data)
-        Handler.told.clear()
-        output = self.curl("www.ended.example", port, "--data-binary", "@sent", "--output", "back")
-        self.assertEqual(output, "")
-        back = hashlib.sha256((self.folder / "back").read_bytes())
-        self.assertEqual(back.hexdigest(), hashlib.sha256(data).hexdigest())
-        self.assertEqual(Handler.told, [("https", "127.0.0.1")])
+        (self.folder / "mine").write_bytes(data)
+        for host in ("ended.example", "any.ended.example", "raw.ended.example"):
+            answer = self.secure(host, f"/{host}")
+            self.assertEqual((answer.code, answer.text), (0, f"web /{host}"))
+            asked = self.web.wait_for(f"/{host}")
+            told = [asked.field(f"X-Forwarded-{name}") for name in ("For", "Proto", "Host")]
+            self.assertEqual(told, ["127.0.0.1", "https", f"{host}:{self.listening('https')}"])
+            answer = self.secure(host, "/up", "--upload-file", str(self.folder / "mine"))
+            self.assertEqual(json.loads(answer.text)["sha256"], hashlib.sha256(data).hexdigest())
 
-    def test_control_port(self) -> None:
-        """The control port can be that port: clients sign in there as before."""
-        self.start_with("0")
-        port = self.publish(it=("http", self.serve_http(), "www.ended.example"))
-        self.assertEqual(port, self.control_port)
-        self.assertEqual(self.curl("www.ended.example", port, "--data-binary", "hello"), "hello")
+    def check_passed(self) -> None:
+        """nginx shows its own certificate; what it cannot read, the server cannot either."""
+        needs("nginx")
+        certificate, key = self.authority.issue("own.example", "*.own.example")
+        (self.folder / "own.pem").write_bytes(certificate)
+        (self.folder / "own.key").write_bytes(key)
+        (self.folder / "www").mkdir()
+        (self.folder / "www" / "large").write_bytes(b"0123456789" * 400_000)
+        _, local = start_nginx(
+            self,
+            f"ssl_certificate {self.folder}/own.pem; ssl_certificate_key {self.folder}/own.key;\n"
+            "location = /who { return 200 $host:$ssl_server_name; }",
+            listen="ssl",
+        )
+        start_sites(
+            self,
+            self.name(),
+            service_section("own", local, protocol="tcp", custom_domains="own.example"),
+            service_section(
+                "raw", local, protocol="tcp", custom_domains="*.own.example", mode="raw"
+            ),
+        )
+        for host in ("own.example", "any.own.example"):
+            answer = self.secure(host, "/who")
+            self.assertEqual((answer.code, answer.text), (0, f"{host}:{host}"))
+            self.assertEqual(len(self.secure(host, "/large").body), 4_000_000)
+
+
+class OwnPort(HttpsTestCase):
+    """The HTTPS port is one of its own."""
+
+    def begin_server(self, keeper: Keeper, http: str) -> Process:
+        return keeper.start_server(
+            config="[http]\nvhost_http_port = 0\nvhost_https_port = 0\n" + http
+        )
+
+    def test_ended(self) -> None:
+        """TLS ends at the server, with the certificate of the folder."""
+        self.check_ended()
+        self.assert_page("ended.example", "/", "web /")
+
+    def test_passed(self) -> None:
+        """TLS ends at the service."""
+        self.check_passed()
+
+    def test_unknown(self) -> None:
+        """A name that nobody has gets no certificate; one without a service gets a page."""
+        self.assertEqual(self.secure("nobody.example").code, 35)
+        other = "--header", "Host: nobody.example"
+        self.assertEqual(self.secure("ended.example", "/", *other).status, 404)
+
+
+class ControlPort(HttpsTestCase):
+    """Browsers and clients come to one port."""
+
+    def begin_server(self, keeper: Keeper, http: str) -> Process:
+        port = free_port()
+        return keeper.start_server(
+            control=str(port),
+            config=f"[http]\nvhost_http_port = 0\nvhost_https_port = {port}\n{http}",
+        )
+
+    def test_shared(self) -> None:
+        """Host names, TLS of services, and clients that come and go: each finds its own."""
+        self.assertEqual(self.listening("https"), self.control_port)
+        self.check_ended()
+        self.check_passed()
+        for transport in ("tcp", "ws"):
+            start_sites(
+                self,
+                transport,
+                service_section(
+                    transport, self.web.port, custom_domains=f"{transport}.ended.example"
+                ),
+                client=f"transport = {transport}",
+            )
+            answer = self.secure(f"{transport}.ended.example", f"/bytes/{1 << 20}")
+            self.assertEqual((answer.code, len(answer.body)), (0, 1 << 20))
+
+
+class Obtained(ProcessTestCase):
+    """Certificates that the server gets from an ACME server."""
+
+    def test_obtained(self) -> None:
+        """A host name that a client asks for soon has its certificate, and keeps it."""
+        needs("curl", "pebble", "dnsmasq")
+        dns, http, https, control, relay = (free_port() for _ in range(5))
+        self.start(
+            "dnsmasq",
+            *(program("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"),
+            *("--no-hosts", "--address=/#/127.0.0.1", "--log-facility=-", "--pid-file="),
+            *("--listen-address=127.0.0.1", "--bind-interfaces", f"--port={dns}"),
+        ).wait_for("started")
+        pebble = Pebble(self.folder, http, https, dns)
+        self.addCleanup(pebble.process.close)
+        config = (
+            f"[public]\nallow_ports = {ALLOWED}\n[http]\nvhost_http_port = {http}\n"
+            f"vhost_https_port = {https}\nacme = {pebble.directory_url}\nacme_ca = {pebble.ca}\n"
+            "acme_email = admin@example.com\n"
+        )
+
+        def run() -> Process:
+            return self.start_server(control=str(control), relay=str(relay), config=config)
+
+        server = run()
+        web = WebService()
+        self.addCleanup(web.close)
+        start_sites(self, "sites", service_section("it", web.port, custom_domains="www.example"))
+        root = self.folder / "root.pem"
+        self.ask("--cacert", str(pebble.ca), "--output", str(root), pebble.root_url)
+        page = (
+            *("--cacert", str(root), "--resolve", f"www.example:{https}:127.0.0.1"),
+            f"https://www.example:{https}/",
+        )
+        eventually(lambda: self.ask(*page) == "web /", lambda: f"no certificate: {server.output}")
+        server.kill()
+        run()
+        pebble.process.kill()
+        eventually(lambda: self.ask(*page) == "web /", lambda: "the certificate is lost")
+
+    def ask(self, *options: str) -> str:
+        """What curl gets, or complains about."""
+        done = subprocess.run(
+            [program("curl"), "--silent", "--show-error", "--noproxy", "*", *options],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return done.stdout or done.stderr

@@ -7,45 +7,13 @@ import os
 import random
 import subprocess
 
-from .processes import (
-    PATIENCE,
-    Process,
-    ProcessTestCase,
-    dialled,
-    eventually,
-    free_port,
-    needs,
-    program,
-)
+from .nginx import start_nginx
+from .processes import PATIENCE, Process, ProcessTestCase, needs, program
 
 DOWNLOAD = 1024 * 1024 * 1024
 UPLOAD = 128 * 1024 * 1024
 REQUESTS = 500
 _BLOCK = 4 * 1024 * 1024 - 5
-
-CONFIGURATION = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    sendfile on;
-    keepalive_requests 10000;
-    client_max_body_size 0;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        root {folder}/www;
-        location /upload/ {{ dav_methods PUT; }}
-    }}
-}}
-"""
 
 
 class Nginx(ProcessTestCase):
@@ -54,28 +22,10 @@ class Nginx(ProcessTestCase):
         needs("nginx", "curl")
         self.www = self.folder / "www"
         (self.www / "upload").mkdir(parents=True)
-        # Where nginx is started by root, its files are still read by root: there is no master.
-        self.folder.chmod(0o755)
-        service = self.start_nginx()
+        _, service = start_nginx(self, "location /upload/ { dav_methods PUT; }")
         self.start_server()
         self.start_provider(service)
         _, self.port = self.start_visitor()
-
-    def start_nginx(self) -> int:
-        """Start it on some port that is free; returns that."""
-        while True:
-            port = free_port()
-            path = self.folder / "nginx.conf"
-            path.write_text(CONFIGURATION.format(folder=self.folder, port=port))
-            nginx = self.start("nginx", program("nginx"), "-p", str(self.folder), "-c", str(path))
-            eventually(
-                lambda nginx=nginx, port=port: nginx.popen.poll() is not None or answers(port),
-                lambda nginx=nginx: f"nginx does not answer: {nginx.output}",
-            )
-            if nginx.popen.poll() is None:
-                self.nginx = nginx
-                return port
-            self.assertIn("Address already in use", nginx.output)
 
     def curl(self, *arguments: str) -> Process:
         """Run curl to its end, which has to be a good one."""
@@ -128,12 +78,3 @@ class Nginx(ProcessTestCase):
             self.url(f"small?[1-{REQUESTS}]"),
         )
         self.assertEqual(curl.lines, ["1 1000"] + ["0 1000"] * (REQUESTS - 1))
-
-
-def answers(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        with dialled(port):
-            return True
-    except OSError:
-        return False
