@@ -52,7 +52,7 @@ class LinkSurvivesKills(_LinkSoak):
         begin = time.monotonic()
         with self.stream() as stream, watching(tunnel) as troubled:
             traffic = Traffic(stream, self.SIZE)
-            kills = Kills(tunnel, traffic)
+            kills = Kills(tunnel.restart_server, traffic)
             kills.go_on(lambda: min(traffic.taken) >= self.SIZE)
             traffic.finish(self.patience)
         self.note("GiB each way, equal by hash", f"{min(traffic.taken) / _GIB:.1f}")
