@@ -21,11 +21,13 @@ SIZE = 5_000_000
 
 class HttpsTestCase(WebTestCase):
     """
+    @cvar sites: the client with the services that they share.
     @ivar trusted: has curl believe the authority of these tests.
     """
 
     web: ClassVar[WebService]
     authority: ClassVar[Authority]
+    sites: ClassVar[Process]
 
     def begin(self, keeper: Keeper) -> Process:
         needs("curl")
@@ -39,7 +41,7 @@ class HttpsTestCase(WebTestCase):
         type(self).web = web = WebService()
         keeper.kept.callback(web.close)
         server = self.begin_server(keeper, f"certificates = {certificates}\n")
-        start_sites(
+        type(self).sites = start_sites(
             keeper,
             "sites",
             service_section("ended", web.port, custom_domains="ended.example, *.ended.example"),

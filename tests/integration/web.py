@@ -119,6 +119,10 @@ class WebService(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self._thread.join()
+        self.drop()
+
+    def drop(self) -> None:
+        """End all connections."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
