@@ -41,7 +41,7 @@ FIRST_DETOUR = 60.0
 LONGEST_DETOUR = 600.0
 
 #: A path that is nothing but a path in a request line.
-_PATH = re.compile(r"(/[A-Za-z0-9._~%-]{1,200}){1,20}")
+_PATH = re.compile(r"(/[!-~]{0,255})?")
 _FAILURES = (OSError, ConnectError, DNSLookupError)
 
 
@@ -79,9 +79,10 @@ class ServerLegs:
 
     def learn(self, response: messages.RegisterResponse) -> None:
         """The server's word on where it has legs; the user's own counts more."""
-        told = "" if response.ws_path is UNSET else str(response.ws_path)
-        if _PATH.fullmatch(told) and self._route.ws_path == WS_PATH:
-            self._path = told
+        if response.ws_path is UNSET or self._route.ws_path != WS_PATH:
+            return
+        if _PATH.fullmatch(str(response.ws_path)):
+            self._path = str(response.ws_path)
 
     def dial(self, session: ClientSession) -> Deferred[socket.socket]:
         """See C{LegDialer}."""
