@@ -67,7 +67,9 @@ class Relay:
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
         # Half of the legs at most are strangers': these make room for each other, and so never
         # for those that are proven.
-        self.admission = admission or Admission(in_all=min(IN_ALL, self._most_legs // 2))
+        self.admission = (
+            Admission(in_all=min(IN_ALL, self._most_legs // 2)) if admission is None else admission
+        )
         self._legs: set[Leg | AdoptedLeg] = set()
 
     def has_room(self) -> bool:
