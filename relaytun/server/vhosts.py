@@ -91,7 +91,7 @@ class Vhosts(MultiService):
                 self.routes,
                 secure=secure,
                 response_timeout=config.response_timeout,
-                own_page=self._acme.challenge if self._acme is not None else None,
+                own_page=self._own_page,
                 observe=observe,
             )
             for secure in (False, True)
@@ -189,6 +189,9 @@ class Vhosts(MultiService):
             factory.stop()
         stopped: Deferred[Any] = super().stopService()
         return stopped
+
+    def _own_page(self, path: str) -> bytes | None:
+        return self._acme.challenge(path) if self._acme is not None else None
 
     def _who_serves(self, name: str) -> Serve | None:
         return passed_through(self.passed_through, name)
