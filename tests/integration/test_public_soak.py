@@ -10,7 +10,7 @@ from typing import Any
 
 from .cuts import PublicTunnel
 from .links import MIB, Kills, Traffic
-from .processes import PATIENCE, Process, ProcessTestCase, dialled, receive_exactly
+from .processes import PATIENCE, Process, ProcessTestCase, dialled, eventually, receive_exactly
 from .public import ALLOWED
 from .shared import Keeper
 from .test_abuse import Crowd
