@@ -35,7 +35,7 @@ from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..reloading import Reloader, apply_changes
 from ..statedir import StateDir
-from ..wire.messages import Message, ServiceHealth, UpdateServices
+from ..wire.messages import Message, ServiceHealth
 from .connection import ServerConnection
 from .health import HealthChecks
 from .httpproxy import proxy_for
@@ -238,10 +238,10 @@ class Client(MultiService):
             for connect in self._connects.values():
                 connect.port.close()
             self._links.take_no_more()
-            offer = UpdateServices(exposures=self._offer.exposures)  # Their streams go on, too.
+            self._offer.services = ()  # Exposures stay: streams of the public go on, too.
             for provider, connection in zip(self._providers, self._connections, strict=True):
                 provider.offer_nothing()
-                connection.send(offer)
+                connection.send(self._offer.update())
         return until_idle(self._reactor, self._streams, seconds)
 
     def stopService(self) -> Deferred[Any]:
@@ -354,7 +354,6 @@ class Client(MultiService):
         )
         for provider in self._providers:
             provider.offer(after)
-        self._health.use(after)
         for event, some, others in (
             ("service_offline", old, new),
             ("service_online", new, old),

@@ -21,6 +21,8 @@ _COMMON = re.compile(r"^[ \t]*\[common\]", re.MULTILINE)
 _RANGE = "range:"
 _PLUGIN = "plugin."
 _Section = dict[str, str]
+Sections = dict[str, _Section]
+"""The texts of each section by its header and key."""
 
 
 def is_legacy(text: str) -> bool:
@@ -28,7 +30,7 @@ def is_legacy(text: str) -> bool:
     return _COMMON.search(text) is not None
 
 
-def sections(file: str, text: str) -> dict[str, _Section]:
+def sections(file: str, text: str) -> Sections:
     """
     Read an INI file's sections; one that is there twice is one, and its later keys win.
 
@@ -60,7 +62,14 @@ def sections(file: str, text: str) -> dict[str, _Section]:
     }
 
 
-def server_tree(found: Mapping[str, _Section]) -> Tree:
+def add_sections(found: Sections, more: Sections) -> None:
+    """Add the proxies and visitors of an included file, as if its lines stood behind."""
+    for header, section in more.items():
+        if header != "common":
+            found.setdefault(header, {}).update(section)
+
+
+def server_tree(found: Sections) -> Tree:
     """Make the tables of a frps.ini."""
     tree = _tree(found.get("common", {}), names.SERVER, names.SERVER_PREFIXES)
     plugins = [header for header in found if header.startswith(_PLUGIN)]
@@ -69,7 +78,7 @@ def server_tree(found: Mapping[str, _Section]) -> Tree:
     return tree
 
 
-def client_tree(file: str, found: Mapping[str, _Section]) -> Tree:
+def client_tree(file: str, found: Sections) -> Tree:
     """
     Make the tables of a frpc.ini, or of a file that one includes.
 
@@ -91,9 +100,9 @@ def client_tree(file: str, found: Mapping[str, _Section]) -> Tree:
     return {**tree, "proxies": proxies, "visitors": visitors}
 
 
-def _expanded(file: str, found: Mapping[str, _Section]) -> dict[str, _Section]:
+def _expanded(file: str, found: Sections) -> Sections:
     """Put the sections in place that a C{[range:x]} stands for, over those that are there."""
-    out: dict[str, _Section] = {
+    out: Sections = {
         header: dict(section)
         for header, section in found.items()
         if header not in ("common", "DEFAULT") and not header.startswith(_RANGE)

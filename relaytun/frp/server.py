@@ -139,8 +139,8 @@ def _names(http: Part, table: Table, proxy_host: str, host: str, notes: Notes) -
     for key, ours in (("vhostHTTPPort", "vhost_http_port"), ("vhostHTTPSPort", "vhost_https_port")):
         port = table.number(key)
         if port:
-            where = f"tcp:{port}:interface={proxy_host}" if apart and _is_ipv4(proxy_host) else ""
-            http.put(ours, where or str(port))
+            elsewhere = apart and _is_ipv4(proxy_host) and port != table.number("bindPort")
+            http.put(ours, f"tcp:{port}:interface={proxy_host}" if elsewhere else str(port))
     if apart:
         notes.add(
             "",

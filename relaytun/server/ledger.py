@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from twisted.logger import Logger
 
 from ..errors import UserError
-from .sessions import Session
+from .granted import Session
 
 #: Days that are kept.
 KEPT_DAYS = 400

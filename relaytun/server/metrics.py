@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from .broker import Broker
 
@@ -64,6 +65,12 @@ class Metrics:
             ["status"],
             registry=self.registry,
         )
+        self._errors = Counter(
+            "relaytun_errors",
+            "Errors in the log, by what said so: a full disk is among them",
+            ["namespace"],
+            registry=self.registry,
+        )
         self._lag = Gauge(
             "relaytun_reactor_lag_seconds",
             "How late the reactor was at the last look",
@@ -82,12 +89,14 @@ class Metrics:
         self._due = 0.0
 
     def start(self) -> None:
-        """Begin to measure the lag."""
+        """Begin to measure the lag, and to count errors."""
+        globalLogPublisher.addObserver(self._logged)  # type: ignore[arg-type]
         self._due = self._reactor.seconds() + LAG_INTERVAL
         self._loop.start(LAG_INTERVAL, now=False)
 
     def stop(self) -> None:
         """No more."""
+        globalLogPublisher.removeObserver(self._logged)  # type: ignore[arg-type]
         if self._loop.running:
             self._loop.stop()
 
@@ -102,6 +111,10 @@ class Metrics:
     def _happened(self, event: str, **fields: Any) -> None:
         if event == "login_refused":
             self._refused.labels(fields["code"]).inc()
+
+    def _logged(self, event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            self._errors.labels(event.get("log_namespace", "-")).inc()
 
     def _look(self) -> None:
         now = self._reactor.seconds()

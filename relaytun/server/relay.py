@@ -28,8 +28,9 @@ from ..wire.errors import WireError
 from ..wire.moods import Mood
 from ..wire.preamble import Preamble, Refusal, Role
 from .admission import IN_ALL, Admission, Place
+from .granted import Session
 from .pairing import Match
-from .sessions import Session, Sessions
+from .sessions import Sessions
 
 #: Seconds for the whole preamble, and for the partner to come.
 PREAMBLE_TIMEOUT = 10.0

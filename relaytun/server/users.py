@@ -137,8 +137,8 @@ class Users:
 
         @param token: as at the start.
         """
-        if token != self.token:
-            self.token = token
+        before, self.token = self.token, token
+        if not hmac.compare_digest((before or "").encode(), (token or "").encode()):
             self.main = User(self._clock, token or "")
 
     def by_token(self, given: str | UnsetType) -> User | None:

@@ -170,6 +170,11 @@ class Vhosts(MultiService):
         if self._acme is not None:
             self._acme.want(self.routes)
 
+    @property
+    def connections(self) -> int:
+        """How many visitors are connected to an HTTP host name."""
+        return sum(factory.visitors for factory in self._factories)
+
     def close(self) -> None:
         """Take no new connections; let what is being answered be answered."""
         for _, port in self.ports:

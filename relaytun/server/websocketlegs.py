@@ -12,10 +12,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ..interfaces import IReactor
 from ..plane.accept import keep_alive
@@ -144,6 +145,7 @@ class FirstLine(Protocol):
             self._deadline.cancel()
 
 
+@implementer(IProtocolNegotiationFactory)
 class FirstLineFactory(Factory[Protocol]):
     """What the control port's connections speak to, with or without TLS around it."""
 
@@ -172,6 +174,10 @@ class FirstLineFactory(Factory[Protocol]):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         assert addr is not None
         return FirstLine(self, addr)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS is to agree on; without this, Twisted refuses whoever offers anything."""
+        return [b"http/1.1"]
 
 
 def _socket_of(transport: Any) -> Any:

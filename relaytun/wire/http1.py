@@ -17,6 +17,8 @@ from .errors import WireError
 
 #: Longest head that is read, bytes.
 MAX_HEAD = 64 * 1024
+#: Most lines in a head: each costs a parser more than its bytes.
+MAX_LINES = 256
 #: The end of a head.
 END = b"\r\n\r\n"
 
@@ -72,7 +74,7 @@ def check_request(head: bytes) -> dict[bytes, bytes]:
 
     @return: those of the fields Host, Content-Length, Transfer-Encoding and Authorization that
         are there, by lower-case name.
-    @raise WireError: if it is malformed, or one of them comes twice.
+    @raise WireError: if it is malformed, too long, or one of them comes twice.
     """
     if not _REQUEST.fullmatch(head):
         raise WireError(f"malformed request: {_complaint(head)}")
@@ -146,6 +148,8 @@ def locate(target: bytes, host: bytes | None, modern: bool) -> tuple[bytes, str,
 
 
 def _essentials(head: bytes) -> dict[bytes, bytes]:
+    if head.count(b"\r\n") > MAX_LINES:
+        raise WireError("too many header fields")
     found: dict[bytes, bytes] = {}
     for name, value in _ESSENTIAL.findall(head):
         key = name.lower()

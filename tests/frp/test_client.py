@@ -65,6 +65,7 @@ class ClientTests(FrpCase):
         for text, word in (
             ('transport.protocol = "kcp"', "KCP"),
             ('transport.protocol = "quic"', "QUIC"),
+            ('transport.protocol = "wss"', "/~!frp"),
             ('transport.proxyURL = "socks5://p:1"', "only an HTTP proxy"),
             ("transport.heartbeatInterval = -1", "never off"),
             ("transport.tls.enable = false", "always has TLS"),
@@ -108,6 +109,17 @@ class ClientTests(FrpCase):
             included={"a.ini": [("a.ini", "[r]\nlocal_port = 1\n")], "b.ini": []},
         )
         self.assertEqual(list(ini.sections), ["client", "service:r"])
+
+    def test_included_twice(self) -> None:
+        """An INI file that includes itself, or a section of its own, has each section once."""
+        text = "[common]\nincludes = ./*.ini\nserver_addr = x\n[ssh]\nlocal_port = 1\n"
+        more = "[common]\nserver_addr = z\n[ssh]\nlocal_port = 2\nremote_port = 3\n"
+        found = self.convert(
+            text, "frpc.ini", included={"./*.ini": [("frpc.ini", text), ("b.ini", more)]}
+        )
+        self.assertEqual(list(found.sections), ["client", "service:ssh"])
+        self.assertEqual(found.sections["service:ssh"]["local_port"], "2")
+        self.assertEqual(found.sections["client"]["server"], "wss://x:7000")
 
     def test_names(self) -> None:
         """A name that is no id is another one, and two of one name are two services."""

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .. import foreign_client
 from ..foreign_client import PATIENCE, Client, tcp_service
-from .processes import receive_exactly
+from .processes import dialled, receive_exactly
 from .shared import SharedServerTestCase
 
 #: Seconds that a stranger has, by the design, and what a busy machine may add.
@@ -265,6 +265,19 @@ class Strangers(SharedServerTestCase):
         connection.sendall(frame(bomb[:60000], first=0xC1))
         self.assertTrue(until_closed(connection, PATIENCE))
         self.assertLess(self.server.memory() - before, 8 * 1024 * 1024)
+
+    def test_application_protocols(self) -> None:
+        """A TLS client may offer protocols, as browsers do: HTTP/1.1 is agreed on, if anything."""
+        for offered, agreed in ((["h2", "http/1.1"], "http/1.1"), ([], None)):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            if offered:
+                context.set_alpn_protocols(offered)
+            with dialled(self.control_port) as sock, context.wrap_socket(sock) as tls:
+                self.assertEqual(tls.selected_alpn_protocol(), agreed)
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertIn(b"426", tls.recv(100))
 
     def test_no_other_version(self) -> None:
         """An old WebSocket version, or a plain HTTP request, is answered and turned away."""

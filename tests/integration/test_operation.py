@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import json
 import os
@@ -57,6 +58,37 @@ class Hook:
 
     def events(self) -> list[str]:
         return [one["event"] for one in self.told]
+
+
+class SlowPage:
+    """An HTTP service in this process that answers C{/slow} in two parts."""
+
+    def __init__(self) -> None:
+        go_on = self.go_on = threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "8")
+                self.end_headers()
+                self.wfile.write(b"begin")
+                if self.path == "/slow":
+                    go_on.wait(SOON)
+                self.wfile.write(b"end")
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.go_on.set()
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class OperationTestCase(ProcessTestCase):
@@ -220,6 +252,37 @@ class Drain(OperationTestCase):
                     daemons.pop(ending).wait()
                 for daemon in daemons.values():
                     daemon.stop()
+
+    def test_http(self) -> None:
+        """An answer under way is completed; visitors who wait for nothing hold up nobody."""
+        page = SlowPage()
+        self.addCleanup(page.close)
+        server = self.start_server(
+            config="drain_timeout = 60s\n[http]\nvhost_http_port = tcp:0:interface=127.0.0.1"
+        )
+        provider = self.start_client(
+            "provider",
+            "[service:page]\nprotocol = http\nlocal_host = 127.0.0.1\n"
+            f"local_port = {page.port}\ncustom_domains = page.example\n",
+        )
+        provider.wait_for("page is public")
+        port = self.status("server")["listening"]["http"]["port"]
+        idle, waiting = (http.client.HTTPConnection("127.0.0.1", port, SOON) for _ in range(2))
+        self.addCleanup(idle.close)
+        self.addCleanup(waiting.close)
+        for connection, path in ((idle, "/quick"), (waiting, "/slow")):
+            connection.request("GET", path, headers={"Host": "page.example"})
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 200)
+            if connection is idle:
+                self.assertEqual(answer.read(), b"beginend")
+        server.signal(signal.SIGTERM)
+        server.wait_for("streams have 60 s to end")
+        begin = time.monotonic()
+        page.go_on.set()
+        self.assertEqual(answer.read(), b"beginend")
+        server.wait()
+        self.assertLess(time.monotonic() - begin, SOON)
 
     def test_links_outlive_the_server(self) -> None:
         """A server does not wait for links: their streams go on with the next one."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
 
 from relaytun.server.adminhttp import admin_site
 from relaytun.server.metrics import LAG_INTERVAL, Metrics
@@ -60,6 +61,16 @@ class MetricsTests(BrokerCase):
         self.assertEqual(self.value("relaytun_public_connections"), 8)
         self.assertEqual(self.value("relaytun_hooks_dropped_total"), 9)
         self.assertIn(b"process_resident_memory_bytes", self.metrics.text())
+
+    def test_errors(self) -> None:
+        """An error in the log, such as that of a full disk, is counted by who said so."""
+        self.metrics.start()
+        log = Logger("relaytun.test")
+        for say in (log.error, log.critical, log.warn, log.info):
+            say("cannot write")
+        self.metrics.stop()
+        log.error("later")
+        self.assertEqual(self.value("relaytun_errors_total", namespace="relaytun.test"), 2)
 
     def test_lag(self) -> None:
         """A reactor that comes late shows it, and the worst is remembered."""

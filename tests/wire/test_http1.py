@@ -109,6 +109,15 @@ class CheckTests(SynchronousTestCase):
                     with contextlib.suppress(WireError):
                         check(head + end)
 
+    def test_many(self) -> None:
+        """There are at most 254 fields."""
+        for count, good in ((254, True), (255, False)):
+            head = lines(b"GET / HTTP/1.1", [(b"X", b"")] * count)
+            if good:
+                self.assertEqual(http1.check_request(head), {})
+            else:
+                self.assertRaises(WireError, http1.check_request, head)
+
     def test_twice(self) -> None:
         """Fields that decide something come once."""
         for name in (b"Host", b"content-length", b"TRANSFER-ENCODING", b"Authorization"):

@@ -124,15 +124,18 @@ class Backend:
 
         @return: whether another one may begin; otherwise this connection is over.
         """
+        transport = self.transport
         self.user = None
         self.used = True
         self.idle_since = now
-        keep = self._keep and not self._unread and not self.transport.disconnected
-        if keep:
-            self.transport.resumeProducing()
-        else:
-            self.transport.loseConnection()
-        return keep
+        if not transport.is_flushed:
+            transport.abortConnection()  # It has answered what it has not read.
+            return False
+        if not self._keep or self._unread or transport.disconnected:
+            transport.loseConnection()
+            return False
+        transport.resumeProducing()
+        return True
 
     def abort(self) -> None:
         """Have the service see that something broke."""

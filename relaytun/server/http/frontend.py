@@ -23,7 +23,7 @@ from .compose import Peer
 from .exchange import Exchange
 from .heads import RequestHead
 from .pool import Pool
-from .routes import Route
+from .routes import Route, Unreachable
 from .upgrade import Upgraded
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Frontend(Protocol):
         @param keep: another one may follow.
         """
         exchange, self._exchange = self._exchange, None
-        if not keep:
+        if not (keep and self.may_keep):
             self._close(linger=bool(self._unread) or (exchange is not None and exchange.wants_body))
             return
         self._held = False
@@ -173,8 +173,10 @@ class Frontend(Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         if ISSLTransport.providedBy(transport):  # TLS has no half of an end.
+            self.deadline = self.seconds() + self._factory.idle_timeout
             transport.loseConnection()
         else:
+            self.deadline = math.inf
             transport.loseWriteConnection()  # type: ignore[union-attr]
 
     def abort(self) -> None:
@@ -308,6 +310,12 @@ class Frontend(Protocol):
             where = f"for this path of {head.host}" if known else f"with the name {head.host}"
             self.answer(404, f"There is no service {where}.")
             return
+        if route.choose is not None:
+            try:
+                route = route.choose()
+            except Unreachable as error:
+                self.answer(503, str(error))
+                return
         if not route.authorises(head.authorization):
             self.answer(401, "This service asks for a user name and a password.")
             return

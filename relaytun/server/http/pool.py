@@ -64,6 +64,8 @@ class Pool:
             backend.transport.loseConnection()
 
     def drop_all(self) -> None:
+        """Nobody will ask again: keep none from now on."""
+        self._most = 0
         for route in list(self._idle):
             for backend in self._idle.pop(route):
                 backend.transport.loseConnection()

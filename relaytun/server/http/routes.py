@@ -52,6 +52,8 @@ class Route:
     @ivar request_headers: header fields that requests get, instead of those of the same name.
     @ivar response_headers: those that answers get.
     @ivar user, password: whom it is for; C{user} is C{None} for anyone.
+    @ivar choose: picks one of several for a request, each with an C{open} of its own; what this
+        route says besides its host and location does not count then, C{open} included.
     @ivar may_reuse: a connection to the service may serve several visitors, one after the other;
         not if it begins with the visitor's address (PROXY protocol).
     """
@@ -65,6 +67,7 @@ class Route:
     user: str | None = None
     password: str = ""
     may_reuse: bool = True
+    choose: Callable[[], Route] | None = None
 
     def __post_init__(self) -> None:
         """@raise UserError: if a header field would change where messages end, or is none."""
@@ -124,6 +127,10 @@ class Routes:
             self._by_host[key] = rest
         else:
             self._by_host.pop(key, None)
+        self.forget(route)
+
+    def forget(self, route: Route) -> None:
+        """One that L{Route.choose} will not give again: let go what waits for it."""
         for callback in self.removed:
             callback(route)
 

@@ -111,6 +111,11 @@ class SocketTransport:
 
     # For the protocol: writing.
 
+    @property
+    def is_flushed(self) -> bool:
+        """All that was written has been taken."""
+        return not self._pending
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """@param producer: a push producer, paused while too much waits to be written."""
         self._producer = producer

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ...plane.pair import End, pair
 from ...wire.messages import Exposure
 from ..http.routes import Route, Routes, Unreachable
 from .prefix import header
-from .title import Title
+from .title import Member, Title
 
 Serve = Callable[[socket.socket, Any], None]
 
@@ -19,7 +20,7 @@ class HttpName(Title):
     """
     A host name, and a prefix of the path, of the HTTP ports.
 
-    The settings of a group are those of its first member.
+    Each request of a group gets the member whose turn it is; its settings are those of the first.
     """
 
     def __init__(
@@ -41,35 +42,60 @@ class HttpName(Title):
         self._bases = bases
         self._exposure = exposure
         self._route: Route | None = None
+        self._of_members: dict[Member, Route] = {}
 
     def open(self) -> None:
+        self._route = self._make_route(self._open, self._chosen if self._exposure.group else None)
+        self._routes.add(self._route)
+
+    def changed(self) -> None:
+        for member in self._of_members.keys() - set(self.members):
+            self._routes.forget(self._of_members.pop(member))
+
+    def close(self) -> None:
+        if self._route is not None:
+            self._routes.remove(self._route)
+            self._route = None
+        self.members.clear()
+        self.changed()
+
+    def urls(self, host: str) -> tuple[str, ...]:
+        return tuple(base + self.location for base in self._bases(self.host))
+
+    def _make_route(
+        self, open: Callable[[tuple[str, int]], End], choose: Callable[[], Route] | None = None
+    ) -> Route:
         exposure = self._exposure
-        self._route = Route(
+        return Route(
             host=self.host,
-            open=self._open,
+            open=open,
             location=self.location,
             host_header_rewrite=exposure.host_header_rewrite or None,
             request_headers=exposure.request_headers,
             response_headers=exposure.response_headers,
             user=exposure.http_user or None,
             password=exposure.http_password,
-            # Whose turn it is, and who the visitor is, is for each connection to say.
-            may_reuse=not (exposure.group or exposure.proxy_protocol),
+            may_reuse=not exposure.proxy_protocol,  # That says who the visitor is.
+            choose=choose,
         )
-        self._routes.add(self._route)
 
-    def close(self) -> None:
-        if self._route is not None:
-            self._routes.remove(self._route)
-            self._route = None
-
-    def urls(self, host: str) -> tuple[str, ...]:
-        return tuple(base + self.location for base in self._bases(self.host))
+    def _chosen(self) -> Route:
+        """The route to the member that gets the next request."""
+        member = self._next()
+        if member not in self._of_members:
+            self._of_members[member] = self._make_route(partial(self._open_to, member))
+        return self._of_members[member]
 
     def _open(self, address: tuple[str, int]) -> End:
+        return self._open_to(self._next(), address)
+
+    def _next(self) -> Member:
         member = self.choose()
         if member is None:
-            raise Unreachable("the health check of the service fails")
+            raise Unreachable("The health check of the service fails.")
+        return member
+
+    def _open_to(self, member: Member, address: tuple[str, int]) -> End:
         near, far = pair()
         version = member.exposure.proxy_protocol
         if isinstance(version, str):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from relaytun.server.http.routes import Unreachable
+import socket
+
+from relaytun.plane.pair import End
+from relaytun.server.http.routes import Route, Unreachable
 
 from .support import ADDRESS, GET, OK, HttpTestCase
 
@@ -257,6 +260,25 @@ class StreamTests(HttpTestCase):
         before = len(self.service().take())
         visitor.settle()
         self.assertGreater(len(self.service().take()) + before, 100000)
+
+    def test_answer_unread(self) -> None:
+        """A service that answers what it has not read does not get another request."""
+
+        def narrow(address: tuple[str, int]) -> End:
+            end = self.open(address)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            return end
+
+        self.routes.add(Route("a.example", narrow))
+        size = 100000
+        head = b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % size
+        visitor = self.visit(head + bytes(size))
+        self.service().sock.send(OK)
+        visitor.settle()
+        self.assertEqual(visitor.take(), OK)
+        self.assertEqual(len(self.factory.pool), 0)
+        self.service().settle()
+        self.assertTrue(self.service().broken)
 
 
 class PageTests(HttpTestCase):

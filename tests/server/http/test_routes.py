@@ -8,7 +8,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.errors import UserError
-from relaytun.server.http.routes import Conflict, Route, Routes
+from relaytun.server.http.routes import Conflict, Route, Routes, Unreachable
 
 from .support import GET, OK, HttpTestCase
 
@@ -86,6 +86,33 @@ class FindTests(SynchronousTestCase):
             self.assertRaises(UserError, Route, "a", mock.Mock(), request_headers=headers)
             self.assertRaises(UserError, Route, "a", mock.Mock(), response_headers=headers)
         self.assertRaises(UserError, Route, "a", mock.Mock(), host_header_rewrite="a\r\nb")
+
+
+class ChoiceTests(HttpTestCase):
+    def test_members(self) -> None:
+        """Each request of a group gets a member, and each member has connections of its own."""
+        members = [Route("*", self.open, request_headers=(("X-N", str(n)),)) for n in range(2)]
+        turns = iter(members * 2)
+
+        def choose() -> Route:
+            try:
+                return next(turns)
+            except StopIteration:
+                raise Unreachable("All are offline.") from None
+
+        self.routes.add(Route("a.example", mock.Mock(), choose=choose))
+        visitor = self.visit()
+        for number in (0, 1, 0, 1):
+            visitor.send(GET)
+            self.assertIn(b"X-N: %d\r\n" % number, self.opened[number].take())
+            self.opened[number].send(OK)
+        self.assertEqual((len(self.opened), visitor.take()), (2, OK * 4))
+        visitor.send(GET)
+        got = visitor.take()
+        self.assert_status(503, got)
+        self.assertIn(b"All are offline.", got)
+        self.routes.forget(members[0])
+        self.assertEqual(len(self.factory.pool), 1)
 
 
 class MessageTests(HttpTestCase):
