@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from relaytun.errors import UserError
 from relaytun.server.public.claims import Claims
 from relaytun.server.public.leases import KEPT, Leases
@@ -365,7 +367,7 @@ class NameTests(PublicServiceCase):
 
     def test_under_subdomain_host(self) -> None:
         """Nobody takes a name under the server's host but as a subdomain."""
-        for name in ("example.com", "x.example.com", "*.example.com"):
+        for name in ("example.com", "x.example.com", "*.example.com", "*.com"):
             told = self.names("http", custom_domains=(name,))
             self.assertEqual(told.error, "forbidden")
             self.assertIn("ask for it with subdomain", str(told.message))
@@ -380,9 +382,29 @@ class NameTests(PublicServiceCase):
             ({"subdomain": "a/b"}, "bad_message"),
             ({"custom_domains": ("a.test",), "locations": ("x",)}, "bad_message"),
             ({"custom_domains": ("Relay.example",)}, "forbidden"),
+            ({"custom_domains": ("*.example",)}, "forbidden"),
+            ({"subdomain": "a.b"}, "bad_message"),
+            ({"subdomain": "*"}, "bad_message"),
         ):
             told = self.names("http", **more)
             self.assertEqual((told.error, self.open_ones()), (code, []), more)
+
+    def test_twice(self) -> None:
+        """A name or a location that is asked for twice is had once."""
+        told = self.names("http", custom_domains=("a.test", "A.test"), locations=("/x", "/x"))
+        self.assertEqual((told.error, self.open_ones()), (UNSET, ["http a.test/x"]))
+
+    def test_half_a_password(self) -> None:
+        """Nobody is let in because a user or a password is missing."""
+        for user, password in (("", "secret"), ("ann", ""), ("a:b", "secret")):
+            told = self.names(
+                "http", custom_domains=("a.test",), http_user=user, http_password=password
+            )
+            self.assertEqual((told.error, self.open_ones()), ("bad_message", []))
+
+    def test_udp(self) -> None:
+        """Datagrams have no names."""
+        self.assertEqual(self.names("udp", custom_domains=("a.test",)).error, "bad_message")
 
     def test_whole_or_not(self) -> None:
         """If one name is somebody else's, none is had."""
