@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain, cycle, islice
 
 from msgspec import UNSET
 from twisted.logger import Logger
@@ -22,6 +23,8 @@ from .leases import Leases
 from .ports import ranges
 from .title import Member, Title
 
+#: Free numbers that are tried before one gives up: other programs may have them.
+_MOST_TRIED = 256
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _LOCATION = re.compile(r"/[!-~]*")
@@ -175,16 +178,7 @@ class Claims:
                 return self._take(kind, had, holder, member, exposure)
             except Denied:
                 pass
-        free = [
-            number
-            for first, last in self.allow_ports
-            for number in range(first, last + 1)
-            if (kind, str(number)) not in self._titles
-            and not self._leases.is_taken(kind, str(number), holder)
-            and self._is_allowed(peer, kind, str(number))
-        ]
-        random.shuffle(free)
-        for number in free[:64]:
+        for number in islice(self._free(peer, kind, holder), _MOST_TRIED):
             try:
                 return self._take(kind, str(number), holder, member, exposure)
             except Denied:  # Another program has it.
@@ -195,6 +189,25 @@ class Claims:
             f"there is no free {kind} port{whose}: the server's allow_ports are "
             f"{ranges(self.allow_ports)}",
         )
+
+    def _free(self, peer: Peer, kind: str, holder: str) -> Iterator[int]:
+        """
+        Numbers that C{peer} may be given, from somewhere on.
+
+        There can be tens of thousands, and hundreds of services that want one: hence no list.
+        """
+        own = self._own_ports()
+        numbers = [range(first, last + 1) for first, last in self.allow_ports]
+        start = random.randrange(sum(map(len, numbers)) or 1)
+        for number in islice(cycle(chain(*numbers)), start, start + sum(map(len, numbers))):
+            value = str(number)
+            if (
+                (kind, value) not in self._titles
+                and number not in own
+                and peer.user.may_open_port(number)
+                and not self._leases.is_taken(kind, value, holder)
+            ):
+                yield number
 
     def _names(self, service: Service, exposure: Exposure) -> Iterator[tuple[str, str]]:
         hosts = list(dict.fromkeys(host.lower() for host in exposure.custom_domains))

@@ -139,6 +139,17 @@ class PortTests(PublicServiceCase):
         self.assertEqual(code, "forbidden")
         self.assertIn("no free tcp port", why)
 
+    def test_many(self) -> None:
+        """Each port costs as little where there are tens of thousands to choose from."""
+        looked: list[int] = []
+        self.claims.allow_ports = ((1024, 65535),)
+        self.claims._own_ports = lambda: looked.append(1) or {6002}  # type: ignore[func-returns-value]
+        services = [tcp(f"s{number}") for number in range(256)]
+        exposures = tuple(port(service=service.id) for service in services)
+        connection = self.provider("p", *services, exposures=exposures, identity=ANN)
+        self.assertEqual(len({told.remote_port for told in self.told(connection)}), 256)
+        self.assertLess(len(looked), 4 * 256)
+
     def test_busy(self) -> None:
         """A port of another program is refused, or passed over where any will do."""
         self.busy.add("6000")
