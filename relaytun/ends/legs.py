@@ -267,6 +267,8 @@ class Leg:
         return "leg"
 
     def doRead(self) -> None:
+        if self._paired:
+            return  # What comes now is the channel's.
         try:
             answer = self._sock.recv(1)
             if answer == preamble.PAIRED:

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
+from ..plane.oneway import ReadOnly
 from ..plane.splice import Splice
 from ..wire import preamble
 from ..wire.errors import WireError
@@ -157,7 +158,7 @@ class Relay:
 
 
 @implementer(IReadDescriptor)
-class Leg:
+class Leg(ReadOnly):
     """
     A connection to the relay port, until it is paired or turned away.
 

@@ -194,6 +194,8 @@ class Vhosts(MultiService):
         return self._acme.challenge(path) if self._acme is not None else None
 
     def _who_serves(self, name: str) -> Serve | None:
+        if name == (self._config.public_host or "").lower():
+            return None  # Whoever has a wildcard above it: clients need to come in.
         return passed_through(self.passed_through, name)
 
     def _listening(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,10 +15,10 @@ from relaytun.server.vhosts import Vhosts
 class SharedPortTests(SynchronousTestCase):
     """Whether browsers and clients come to one port."""
 
-    def shares(self, **settings: Any) -> bool:
+    def vhosts(self, **settings: Any) -> Vhosts:
         config = ServerConfig(state_dir=Path(self.mktemp()), **settings)
         clock: Any = Clock()
-        vhosts = Vhosts(
+        return Vhosts(
             clock,
             config,
             Admission(),
@@ -26,7 +27,9 @@ class SharedPortTests(SynchronousTestCase):
             has_room=lambda: True,
             observe=lambda status: None,
         )
-        return vhosts.shares_control
+
+    def shares(self, **settings: Any) -> bool:
+        return self.vhosts(**settings).shares_control
 
     def test_same(self) -> None:
         """The HTTPS port that is the control port's number is that port."""
@@ -36,3 +39,11 @@ class SharedPortTests(SynchronousTestCase):
     def test_any(self) -> None:
         """Two ports that the system picks are two."""
         self.assertFalse(self.shares(control="0", vhost_https="0"))
+
+    def test_own_name(self) -> None:
+        """Clients come in by the server's own name, whoever has a wildcard above it."""
+        vhosts = self.vhosts(control="443", vhost_https="443", public_host="Relay.example.com")
+        theirs = mock.Mock()
+        vhosts.passed_through["*.example.com"] = theirs
+        self.assertIs(vhosts._who_serves("app.example.com"), theirs)
+        self.assertIsNone(vhosts._who_serves("relay.example.com"))
