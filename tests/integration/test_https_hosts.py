@@ -120,6 +120,35 @@ class OwnPort(HttpsTestCase):
         self.check_ended()
         self.assert_page("ended.example", "/", "web /")
 
+    def test_killed(self) -> None:
+        """When a client is killed, TLS ends so that what has come is not taken for the whole."""
+        hosts = [f"{mode}-killed.ended.example" for mode in ("link", "raw")]
+
+        def run() -> Process:
+            return start_sites(
+                self,
+                "killed",
+                *(
+                    service_section(
+                        host.partition("-")[0], self.web.port, custom_domains=host,
+                        mode=host.partition("-")[0],
+                    )
+                    for host in hosts
+                ),
+            )  # fmt: skip
+
+        provider = run()
+        port = self.listening("https")
+        curls = []
+        for host in hosts:
+            resolve = "--resolve", f"{host}:{port}:127.0.0.1"
+            curls += self.begin_downloads(
+                self.web, host, *self.trusted, *resolve, f"https://{host}:{port}"
+            )
+        provider.kill()
+        run()
+        self.assert_failed(curls)
+
     def test_passed(self) -> None:
         """TLS ends at the service."""
         self.check_passed()
