@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.legs import ClientSession
-from ..link.channel import Channel
+from ..link.channel import DIRECT, RELAYED, Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
 from ..link.stream import Stream
@@ -67,12 +67,22 @@ class Links:
         """Whether streams wait for a channel."""
         return any(known.is_waiting for known in self)
 
-    def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
-        """A channel that has yet to prove itself; C{leg} is taken over."""
+    def newcomer(
+        self,
+        leg: socket.socket,
+        session: ClientSession,
+        service: ServiceConfig,
+        path: str = "",
+    ) -> None:
+        """
+        A channel that has yet to prove itself; C{leg} is taken over.
+
+        @param path: which way it takes, if not that of the session's legs.
+        """
         waiting = self._newcomers.setdefault(session, [])
         if len(waiting) >= MOST_NEWCOMERS:
             waiting[0].close()
-        waiting.append(_Newcomer(self, leg, session, service))
+        waiting.append(_Newcomer(self, leg, session, service, path))
         waiting[-1].start()
 
     def gone(self, newcomer: _Newcomer) -> None:
@@ -277,7 +287,12 @@ class _Newcomer:
     _log = Logger()
 
     def __init__(
-        self, links: Links, leg: socket.socket, session: ClientSession, service: ServiceConfig
+        self,
+        links: Links,
+        leg: socket.socket,
+        session: ClientSession,
+        service: ServiceConfig,
+        path: str,
     ) -> None:
         machinery = links.machinery
         self.session = session
@@ -286,7 +301,8 @@ class _Newcomer:
         self._deadline: IDelayedCall | None = None
         self._peer = Peer(session.peer_fingerprint)
         tls = machinery.tls.connection(visitor=False, peer=self._peer)
-        self.channel = Channel(machinery.reactor, leg, tls)
+        pace = DIRECT if path else RELAYED
+        self.channel = Channel(machinery.reactor, leg, tls, pace, path)
         self.channel.owner = self
 
     def start(self) -> None:

@@ -171,11 +171,13 @@ class ClientSession:
         received, sent = self.meter.backward, self.meter.forward
         streams = len(self.streams)
         more: dict[str, Any] = {}
+        path = self.path
         if not visiting:
             received, sent = sent, received
         if self.link is not None:
             received, sent = self.link.bytes_in, self.link.bytes_out
             streams, rtt = self.link.users, self.link.rtt
+            path = self.link.path or path
             if self.link.datagrams is not None:
                 more = {"datagrams": self.link.datagrams.report()}
         return {
@@ -184,7 +186,7 @@ class ClientSession:
             "service": self.service,
             "role": "visitor" if visiting else "provider",
             "mode": self.mode,
-            "path": self.path,
+            "path": path,
             "rtt": rtt,
             "streams": streams,
             "bytesIn": received,

@@ -22,10 +22,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import UserError
-from ..link.channel import Channel
+from ..link.channel import DIRECT, Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
-from ..link.stream import MAIN, Stream
+from ..link.stream import BULK_SLOT, MAIN, Stream
 from ..plane import zstd
 from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
@@ -148,6 +148,29 @@ class VisitorLink:
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
+    async def take(self, sock: socket.socket, path: str) -> bool:
+        """
+        A connection to the provider that does not go through the relay is to be the main channel.
+
+        @param sock: taken over.
+        @return: whether it led to the provider.
+        """
+        machinery = self._machinery
+        peer = Peer(self.session.peer_fingerprint)
+        tls = machinery.tls.connection(visitor=True, peer=peer)
+        channel = Channel(machinery.reactor, sock, tls, DIRECT, path)
+        channel.start()
+        try:
+            await channel.secured
+        except HandshakeError:
+            return False
+        if self.link.is_over() or not self.link.connected:
+            channel.close()
+            return False
+        self.link.attach(channel, MAIN)
+        self.link.drop(BULK_SLOT)
+        return True
+
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
         if process != self._provider[1]:
@@ -164,7 +187,7 @@ class VisitorLink:
         """A channel is missing."""
         if self._machinery.reactor.seconds() - self._came[slot] > _GOOD:
             self._failures[slot] = 0
-        if slot == MAIN or link.connected:
+        if slot == MAIN or (link.connected and not link.path):
             self._seek(slot)
 
     def opened(self, link: Link, stream: Stream) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from ..events import Events
 from ..wire import messages
 from ..wire.messages import Code, Exposure, Service
+from .meetings import Meetings
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
@@ -78,6 +79,7 @@ class Broker:
             session_timeout,
             self.events,
         )
+        self.meetings = Meetings(clock, self.sessions)
         self.relay_port = 0
         self.public: PublicSide | None = None
         self.ws_path = ws_path
