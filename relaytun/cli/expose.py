@@ -15,10 +15,10 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from ..client.connection import ServerConnection
+from ..client.making import identity_of, machinery_of
 from ..client.provider import Provider
 from ..client.providerlink import Links
 from ..client.publicity import Publicity
-from ..client.service import identity_of, machinery_of
 from ..config import ClientConfig, PublicConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor

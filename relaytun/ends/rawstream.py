@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..plane.oneway import ReadOnly
 from ..plane.splice import Splice
 from ..wire.moods import Mood
 from .legs import ClientSession, Leg, LegRefused, dial_leg
@@ -78,7 +79,7 @@ def _forgetting(
 
 
 @implementer(IReadDescriptor)
-class _FirstFlight:
+class _FirstFlight(ReadOnly):
     """
     What a program says before its leg has a partner.
 

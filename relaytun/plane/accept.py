@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from ..interfaces import IReactor
 from . import pair
+from .oneway import ReadOnly
 
 #: How long to leave connections in the kernel's queue when they cannot be taken, seconds.
 BREATHER = 0.2
@@ -102,7 +103,7 @@ def lengthen_queue(port: Any) -> None:
 
 
 @implementer(IReadDescriptor)
-class Acceptor:
+class Acceptor(ReadOnly):
     """Takes a listening port's connections."""
 
     _log = Logger()
@@ -179,7 +180,12 @@ class Acceptor:
         self._batch = min(self._at_once, self._batch * 2)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor's word for a listening socket that died; there is nothing to be done."""
+        """
+        The reactor's word for a listening socket that died, which ours do not: it was another
+        socket's event, and nobody may be deaf because of it.
+        """
+        if self._pause is None and self._listening.fileno() != -1:
+            self._pause = self._reactor.callLater(BREATHER, self._resume)
 
     def _wait(self, why: str) -> None:
         if not self._complained:

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ..interfaces import IReactor
 from ..wire.datagram import LARGEST, split
+from .oneway import ReadOnly
 
 Address: TypeAlias = tuple[Any, ...]
 Buffer: TypeAlias = bytes | memoryview
@@ -101,7 +102,7 @@ def path_mtu(sock: socket.socket) -> int:
 
 
 @implementer(IReadDescriptor)
-class DatagramSocket:
+class DatagramSocket(ReadOnly):
     """
     A UDP socket under the reactor.
 

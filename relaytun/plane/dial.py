@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ..interfaces import IReactor
 from .accept import prepare
+from .oneway import WriteOnly
 
 #: Seconds for one connection to be made.
 TIMEOUT = 10.0
@@ -119,7 +120,7 @@ def _connect_error(code: int) -> ConnectError:
 
 
 @implementer(IWriteDescriptor)
-class _Connecting:
+class _Connecting(WriteOnly):
     """A C{connect(2)} under way."""
 
     def __init__(self, reactor: IReactor, sock: socket.socket, timeout: float) -> None:
@@ -140,6 +141,10 @@ class _Connecting:
         if code:
             self._finish(_connect_error(code))
             return
+        try:
+            self._sock.getpeername()
+        except OSError:
+            return  # Not yet: it was another socket's event.
         self._stop()
         self.done.callback(self._sock)
 

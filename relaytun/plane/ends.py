@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..wire.frames import HEADER_SIZE, Reset
 from .accept import close_in_order, reset
+from .pair import is_broken
 
 #: Full chunks that are read before the reactor turns to others.
 _AT_ONCE = 1
@@ -142,6 +143,9 @@ class SocketEnd:
                 self._broke()
                 return
             if not size:
+                if is_broken(self._sock):
+                    self._broke()
+                    return
                 break
             self._stream.send(size)
             if size < allowance:

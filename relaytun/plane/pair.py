@@ -33,6 +33,11 @@ class End(socket.socket):
         self._other.broken = True
 
 
+def is_broken(sock: socket.socket) -> bool:
+    """Whether the end of the stream that was read at C{sock} is none: it is one of a pair."""
+    return isinstance(sock, End) and sock.broken
+
+
 def pair() -> tuple[End, End]:
     """
     Make the two ends, non-blocking.

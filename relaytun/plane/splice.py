@@ -23,7 +23,7 @@ from ..wire.moods import Mood
 from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
-from .pair import End
+from .pair import is_broken
 from .rates import Rate, Turn
 
 #: The most that one stream moves before the reactor turns to the next.
@@ -248,7 +248,7 @@ class _Side:
         self.carrier = None
 
     def _finish(self) -> None:
-        if isinstance(self.sock, End) and self.sock.broken:
+        if is_broken(self.sock):
             self.splice.cut(Mood.ERRORY)
             return
         self.finished = True

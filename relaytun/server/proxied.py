@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..plane.oneway import ReadOnly
 from ..wire.errors import WireError
 from ..wire.proxyprotocol import MAX_V2, HeaderReader
 from .admission import Admission, Bucket
@@ -99,7 +100,7 @@ class ProxyProtocol:
 
 
 @implementer(IReadDescriptor)
-class _Reading:
+class _Reading(ReadOnly):
     """A connection whose header is not whole yet."""
 
     def __init__(self, port: ProxyProtocol, sock: socket.socket, address: Any) -> None:

@@ -22,14 +22,16 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
+from ..plane.oneway import ReadOnly
 from ..plane.splice import Splice
 from ..wire import preamble
 from ..wire.errors import WireError
 from ..wire.moods import Mood
 from ..wire.preamble import Preamble, Refusal, Role
 from .admission import IN_ALL, Admission, Place
+from .granted import Session
 from .pairing import Match
-from .sessions import Session, Sessions
+from .sessions import Sessions
 
 #: Seconds for the whole preamble, and for the partner to come.
 PREAMBLE_TIMEOUT = 10.0
@@ -66,7 +68,9 @@ class Relay:
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
         # Half of the legs at most are strangers': these make room for each other, and so never
         # for those that are proven.
-        self.admission = admission or Admission(in_all=min(IN_ALL, self._most_legs // 2))
+        self.admission = (
+            Admission(in_all=min(IN_ALL, self._most_legs // 2)) if admission is None else admission
+        )
         self._legs: set[Leg | AdoptedLeg] = set()
 
     def has_room(self) -> bool:
@@ -154,7 +158,7 @@ class Relay:
 
 
 @implementer(IReadDescriptor)
-class Leg:
+class Leg(ReadOnly):
     """
     A connection to the relay port, until it is paired or turned away.
 

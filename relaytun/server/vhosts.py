@@ -91,7 +91,7 @@ class Vhosts(MultiService):
                 self.routes,
                 secure=secure,
                 response_timeout=config.response_timeout,
-                own_page=self._acme.challenge if self._acme is not None else None,
+                own_page=self._own_page,
                 observe=observe,
             )
             for secure in (False, True)
@@ -204,7 +204,12 @@ class Vhosts(MultiService):
         stopped: Deferred[Any] = super().stopService()
         return stopped
 
+    def _own_page(self, path: str) -> bytes | None:
+        return self._acme.challenge(path) if self._acme is not None else None
+
     def _who_serves(self, name: str) -> Serve | None:
+        if name == (self._config.public_host or "").lower():
+            return None  # Whoever has a wildcard above it: clients need to come in.
         return passed_through(self.passed_through, name)
 
     def _listening(

@@ -196,10 +196,12 @@ class Hosts(WebTestCase):
         self.assertEqual(self.web.wait_for("/").field("Expect"), "100-continue")
 
     def test_nginx(self) -> None:
-        """nginx behind a host name: its files, its ranges, its redirects, its own pages."""
+        """nginx behind a host name: its files, its ranges, its redirects, its refusals."""
         needs("nginx")
         _, local = start_nginx(
-            self, "absolute_redirect off; location = /moved { return 302 /small; }"
+            self,
+            "absolute_redirect off; location = /moved { return 302 /small; }\n"
+            "location /small { client_max_body_size 1k; dav_methods PUT; }",
         )
         (self.folder / "www" / "small").write_bytes(b"0123456789")
         start_sites(self, "nginx", service_section("www", local, custom_domains="nginx.example"))
@@ -210,6 +212,10 @@ class Hosts(WebTestCase):
         etag = self.curl("nginx.example", "/small").head.partition("ETag: ")[2].partition("\r")[0]
         same = self.curl("nginx.example", "/small", "--header", f"If-None-Match: {etag}")
         self.assertEqual((same.status, same.body), (304, b""))
+        (self.folder / "large").write_bytes(bytes(SIZE))
+        for expect in ("Expect:", "Expect: 100-continue"):
+            options = "--upload-file", str(self.folder / "large"), "--header", expect
+            self.assertEqual(self.curl("nginx.example", "/small", *options).status, 413)
 
     def test_websocket(self) -> None:
         """WebSockets of Python and of node: messages, a ping, a close code."""
@@ -335,23 +341,14 @@ class Failures(WebTestCase):
 
     def test_killed(self) -> None:
         """When a client is killed, what is being downloaded never looks like the whole."""
-        kinds = [(kind, ()) for kind in ("half", "half-chunks", "half-rest")]
-        kinds.append(("half-rest", ("--http1.0",)))
         provider = self.sites()
-        curls = []
-        for host in self.hosts():
-            for kind, options in kinds:
-                curl = self.start(
-                    "curl", program("curl"), "--silent", "--show-error", *options,
-                    "--header", f"Host: {host}", f"http://127.0.0.1:{self.http_port}/{kind}/{SIZE}",
-                    "--output", "/dev/null",
-                )  # fmt: skip
-                curls.append((host, kind, curl))
-                self.assertTrue(self.web.halved.acquire(timeout=PATIENCE))
+        base = f"http://127.0.0.1:{self.http_port}"
+        curls = [
+            curl for host in self.hosts() for curl in self.begin_downloads(self.web, host, base)
+        ]
         provider.kill()
         self.sites()
-        for host, kind, curl in curls:
-            self.assertNotEqual(curl.wait(), 0, (host, kind))
+        self.assert_failed(curls)
         for host in self.hosts():
             self.assert_page(host, "/", "web /")
 

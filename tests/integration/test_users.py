@@ -119,14 +119,14 @@ class BandwidthTests(UsersTestCase):
             began = time.monotonic()
             ask_source(free, 8 * MB)
             self.assertEqual(take(free, 8 * MB), 8 * MB)
-            self.assertLess(time.monotonic() - began, 1.0)
+            self.assertLess(time.monotonic() - began, 3.0)  # 4 s at that rate.
             for stream in streams:
                 take(stream, MB)
             began = time.monotonic()
             counts = [0, 0]
             for stream in streams:
                 stream.setblocking(False)
-            while time.monotonic() - began < 1.5:
+            while time.monotonic() - began < 2.2:
                 for number, stream in enumerate(streams):
                     try:
                         counts[number] += len(stream.recv(65536))
@@ -175,7 +175,7 @@ class RightsTests(UsersTestCase):
             self.assertEqual(take(stream, MB), MB)
         self.server_config(f"deny_networks = 127.0.0.0/8\n{public}{alice}{bob}")
         adminsocket.ask(self.folder / "server", "reload")
-        with dialled(number) as stream, self.assertRaises(ConnectionResetError):
+        with self.assertRaises(ConnectionResetError), dialled(number) as stream:
             take(stream, 1)
         imposter = self.start_of("alice", "carol", "[service:x]\nprotocol = tcp\nlocal_port = 9\n")
         imposter.wait_for("user alice may register as alice-\\*, not as carol")

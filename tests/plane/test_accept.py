@@ -9,7 +9,9 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet import reactor
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from relaytun.plane import accept
@@ -92,6 +94,15 @@ class AcceptorTests(TestCase):
             self.dial()
             await until(lambda: self.accepted)
         self.assertEqual(len(warnings), 1)
+
+    async def test_event_of_another(self) -> None:
+        """A port that the reactor takes for dead listens on."""
+        self.patch(accept, "BREATHER", 0.01)
+        acceptor = self.acceptor()
+        reactor.removeReader(acceptor)  # type: ignore[attr-defined]
+        acceptor.connectionLost(Failure(ConnectionLost()))
+        self.dial()
+        await until(lambda: self.accepted)
 
     async def test_gone_before_it_was_accepted(self) -> None:
         """A peer that gave up in the queue is no reason to stop."""

@@ -83,6 +83,15 @@ class DialTests(TestCase):
         await self.assertFailure(connecting.done, TimeoutError)
         self.assertEqual(sock.fileno(), -1)
 
+    async def test_event_of_another(self) -> None:
+        """A socket is not connected because the reactor says so."""
+        sock, _ = self.silent()
+        connecting = dial._Connecting(reactor, sock, 10)  # type: ignore[arg-type]
+        connecting.doWrite()
+        self.assertFalse(connecting.done.called)
+        connecting.done.cancel()
+        await self.assertFailure(connecting.done, CancelledError)
+
     async def test_cancel(self) -> None:
         """A dial that is not wanted any more leaves nothing behind."""
         sock, _ = self.silent()

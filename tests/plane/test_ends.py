@@ -11,8 +11,9 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.plane.accept import prepare, reset
+from relaytun.plane.accept import close_in_order, prepare, reset
 from relaytun.plane.ends import SocketEnd
+from relaytun.plane.pair import pair
 from relaytun.wire.frames import HEADER_SIZE, Reset
 
 from .test_splice import tcp_pair
@@ -273,6 +274,22 @@ class SocketEndTests(SynchronousTestCase):
         self.assertEqual(self.stream.causes, [Reset.PROGRAM])
         self.assertFalse(self.stream.ended)
         self.assert_over()
+
+    def test_other_half_breaks(self) -> None:
+        """In a pair, too, what looks like the end of the bytes is none if the other half broke."""
+        for close, causes, ended in ((reset, [Reset.PROGRAM], False), (close_in_order, [], True)):
+            program, self.inner = pair()
+            self.stream = Carried()
+            self.end = SocketEnd(self.reactor, self.inner, self.stream, self.stream)  # type: ignore[arg-type]
+            self.stream.end = self.end
+            self.end.read_on()
+            program.send(b"x")
+            self.read()
+            close(program)
+            self.read()
+            self.assertEqual(self.stream.sent, b"x")
+            self.assertEqual((self.stream.causes, self.stream.ended), (causes, ended))
+            self.end.reset()
 
     def test_program_breaks_while_written(self) -> None:
         """The same when it does so while bytes come for it."""

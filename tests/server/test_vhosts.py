@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -54,6 +55,14 @@ class SharedPortTests(SynchronousTestCase):
             ("example.org", False),
         ):
             self.assertIs(vhosts.is_public(name), public)
+
+    def test_own_name(self) -> None:
+        """Clients come in by the server's own name, whoever has a wildcard above it."""
+        vhosts = self.vhosts(control="443", vhost_https="443", public_host="Relay.example.com")
+        theirs = mock.Mock()
+        vhosts.passed_through["*.example.com"] = theirs
+        self.assertIs(vhosts._who_serves("app.example.com"), theirs)
+        self.assertIsNone(vhosts._who_serves("relay.example.com"))
 
 
 def nobody(address: tuple[str, int]) -> End:

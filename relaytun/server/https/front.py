@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from ...interfaces import IReactor
 from ...plane.accept import close_in_order
+from ...plane.oneway import ReadOnly
 from ...wire import clienthello
 from ...wire.clienthello import ClientHello
 from ...wire.errors import WireError
@@ -159,7 +160,7 @@ def _refuse(sock: socket.socket, answer: bytes) -> None:
 
 
 @implementer(IReadDescriptor)
-class _Arrival:
+class _Arrival(ReadOnly):
     """A connection that has not said yet what it wants."""
 
     __slots__ = (

@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain, cycle, islice
 
 from msgspec import UNSET
 from twisted.logger import Logger
@@ -22,6 +23,8 @@ from .leases import Leases
 from .ports import ranges
 from .title import Member, Title
 
+#: Free numbers that are tried before one gives up: other programs may have them.
+_MOST_TRIED = 256
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _LOCATION = re.compile(r"/[!-~]*")
@@ -175,16 +178,7 @@ class Claims:
                 return self._take(kind, had, holder, member, exposure)
             except Denied:
                 pass
-        free = [
-            number
-            for first, last in self.allow_ports
-            for number in range(first, last + 1)
-            if (kind, str(number)) not in self._titles
-            and not self._leases.is_taken(kind, str(number), holder)
-            and self._is_allowed(peer, kind, str(number))
-        ]
-        random.shuffle(free)
-        for number in free[:64]:
+        for number in islice(self._free(peer, kind, holder), _MOST_TRIED):
             try:
                 return self._take(kind, str(number), holder, member, exposure)
             except Denied:  # Another program has it.
@@ -196,11 +190,30 @@ class Claims:
             f"{ranges(self.allow_ports)}",
         )
 
+    def _free(self, peer: Peer, kind: str, holder: str) -> Iterator[int]:
+        """
+        Numbers that C{peer} may be given, from somewhere on.
+
+        There can be tens of thousands, and hundreds of services that want one: hence no list.
+        """
+        own = self._own_ports()
+        numbers = [range(first, last + 1) for first, last in self.allow_ports]
+        start = random.randrange(sum(map(len, numbers)) or 1)
+        for number in islice(cycle(chain(*numbers)), start, start + sum(map(len, numbers))):
+            value = str(number)
+            if (
+                (kind, value) not in self._titles
+                and number not in own
+                and peer.user.may_open_port(number)
+                and not self._leases.is_taken(kind, value, holder)
+            ):
+                yield number
+
     def _names(self, service: Service, exposure: Exposure) -> Iterator[tuple[str, str]]:
-        hosts = [host.lower() for host in exposure.custom_domains]
+        hosts = list(dict.fromkeys(host.lower() for host in exposure.custom_domains))
         under = self._subdomain_host
         for host in hosts:
-            if under is not None and (host == under or host.endswith("." + under)):
+            if under is not None and (host.endswith("." + under) or _includes(host, under)):
                 raise Denied(
                     Code.FORBIDDEN,
                     f"{host} is under the server's subdomain_host {under}: ask for it with "
@@ -212,16 +225,28 @@ class Claims:
                     Code.FORBIDDEN,
                     "the server has no subdomain_host: use custom_domains",
                 )
+            if not {".", "*"}.isdisjoint(exposure.subdomain):
+                raise Denied(Code.BAD_MESSAGE, "a subdomain is one label, without dots and *")
             hosts.append(f"{exposure.subdomain.lower()}.{under}")
         for host in hosts:
             if not _HOST.fullmatch(host) or len(host) > 253:
                 raise Denied(Code.BAD_MESSAGE, f"{printable(host)} is no host name")
-            if host in self._own_hosts():
-                raise Denied(Code.FORBIDDEN, f"{host} is the server's own name")
+            for own in self._own_hosts():
+                if host == own:
+                    raise Denied(Code.FORBIDDEN, f"{host} is the server's own name")
+                if _includes(host, own):
+                    raise Denied(Code.FORBIDDEN, f"{host} includes the server's own name {own}")
+        if bool(exposure.http_user) != bool(exposure.http_password) or ":" in exposure.http_user:
+            raise Denied(
+                Code.BAD_MESSAGE,
+                "http_user and http_password go together, and the user has no colon",
+            )
         if not all(_LOCATION.fullmatch(location) for location in exposure.locations):
             raise Denied(Code.BAD_MESSAGE, "a location begins with / and has no blanks")
         if not hosts:
             return
+        if service.protocol == "udp":
+            raise Denied(Code.BAD_MESSAGE, "a udp service has a remote_port only")
         if service.protocol in ("http", "ws"):
             if not self._serves_http:
                 raise Denied(
@@ -229,7 +254,7 @@ class Claims:
                     "the server has no vhost_http_port and no vhost_https_port: use remote_port",
                 )
             for host in hosts:
-                for location in exposure.locations or ("/",):
+                for location in dict.fromkeys(exposure.locations or ("/",)):
                     yield "http", host + location
         else:
             if not self._serves_tls:
@@ -289,6 +314,11 @@ class Claims:
             title.changed()
         self._leases.take(kind, value, holder, exposure.service)
         return title
+
+
+def _includes(host: str, name: str) -> bool:
+    """Whether C{name} is C{host}, or under it if that is a wildcard."""
+    return host == name or (host.startswith("*.") and name.endswith(host[1:]))
 
 
 def _holder(peer: Peer, exposure: Exposure) -> str:

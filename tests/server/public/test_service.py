@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from relaytun.errors import UserError
 from relaytun.server.public.claims import Claims
 from relaytun.server.public.leases import KEPT, Leases
@@ -136,6 +138,17 @@ class PortTests(PublicServiceCase):
         code, why = self.refusal("r", port(), identity=None)
         self.assertEqual(code, "forbidden")
         self.assertIn("no free tcp port", why)
+
+    def test_many(self) -> None:
+        """Each port costs as little where there are tens of thousands to choose from."""
+        looked: list[int] = []
+        self.claims.allow_ports = ((1024, 65535),)
+        self.claims._own_ports = lambda: looked.append(1) or {6002}  # type: ignore[func-returns-value]
+        services = [tcp(f"s{number}") for number in range(256)]
+        exposures = tuple(port(service=service.id) for service in services)
+        connection = self.provider("p", *services, exposures=exposures, identity=ANN)
+        self.assertEqual(len({told.remote_port for told in self.told(connection)}), 256)
+        self.assertLess(len(looked), 4 * 256)
 
     def test_busy(self) -> None:
         """A port of another program is refused, or passed over where any will do."""
@@ -375,7 +388,7 @@ class NameTests(PublicServiceCase):
 
     def test_under_subdomain_host(self) -> None:
         """Nobody takes a name under the server's host but as a subdomain."""
-        for name in ("example.com", "x.example.com", "*.example.com"):
+        for name in ("example.com", "x.example.com", "*.example.com", "*.com"):
             told = self.names("http", custom_domains=(name,))
             self.assertEqual(told.error, "forbidden")
             self.assertIn("ask for it with subdomain", str(told.message))
@@ -390,9 +403,29 @@ class NameTests(PublicServiceCase):
             ({"subdomain": "a/b"}, "bad_message"),
             ({"custom_domains": ("a.test",), "locations": ("x",)}, "bad_message"),
             ({"custom_domains": ("Relay.example",)}, "forbidden"),
+            ({"custom_domains": ("*.example",)}, "forbidden"),
+            ({"subdomain": "a.b"}, "bad_message"),
+            ({"subdomain": "*"}, "bad_message"),
         ):
             told = self.names("http", **more)
             self.assertEqual((told.error, self.open_ones()), (code, []), more)
+
+    def test_twice(self) -> None:
+        """A name or a location that is asked for twice is had once."""
+        told = self.names("http", custom_domains=("a.test", "A.test"), locations=("/x", "/x"))
+        self.assertEqual((told.error, self.open_ones()), (UNSET, ["http a.test/x"]))
+
+    def test_half_a_password(self) -> None:
+        """Nobody is let in because a user or a password is missing."""
+        for user, password in (("", "secret"), ("ann", ""), ("a:b", "secret")):
+            told = self.names(
+                "http", custom_domains=("a.test",), http_user=user, http_password=password
+            )
+            self.assertEqual((told.error, self.open_ones()), ("bad_message", []))
+
+    def test_udp(self) -> None:
+        """Datagrams have no names."""
+        self.assertEqual(self.names("udp", custom_domains=("a.test",)).error, "bad_message")
 
     def test_whole_or_not(self) -> None:
         """If one name is somebody else's, none is had."""
