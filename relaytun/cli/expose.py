@@ -98,6 +98,9 @@ async def _expose(
 ) -> None:
     state = StateDir(config.state_dir)
     identity = identity_of(state)
+    if not own_name:  # Two of one name would take each other's place again and again.
+        port = service.local_port
+        state.lock(f"expose-{port}.lock", f"relaytun expose of port {port}")
     name = f"expose-{identity.fingerprint.partition(':')[2][:8]}-{service.local_port}"
     config = msgspec.structs.replace(
         config,

@@ -90,6 +90,15 @@ class Ports(PublicTestCase):
         self.assertEqual(int(self.url(again).rpartition(":")[2]), port)
         self.assert_echo(port)
 
+    def test_expose_twice(self) -> None:
+        """A second one of the same port says that there is one, and the first goes on."""
+        first = self.expose(str(self.echo.port))
+        port = int(self.url(first).rpartition(":")[2])
+        second = self.expose(str(self.echo.port))
+        self.assertEqual(second.wait(), 1, second.output)
+        self.assertIn(f"another relaytun expose of port {self.echo.port} (pid ", second.output)
+        self.assert_echo(port)
+
     def test_expose_refused(self) -> None:
         """A port that may not be had is an error that says which may."""
         process = self.expose(str(self.echo.port), "--remote-port=80")
