@@ -399,18 +399,23 @@ class Failures(WebTestCase):
             "health_check_failures": "2",
         }  # fmt: skip
         one = start_sites(self, "one", service_section("it", port, **group))
-        start_sites(self, "two", service_section("it", other.port, **group))
+        two = start_sites(self, "two", service_section("it", other.port, **group))
         seen = sorted(self.curl("group.example").text for _ in range(4))
         self.assertEqual(seen, ["other /"] * 2 + ["web /"] * 2)
         self.web.close()
         one.wait_for("it fails its health check")
         self.assertEqual([self.curl("group.example").text for _ in range(4)], ["other /"] * 4)
-        again = WebService(port=port)
-        self.addCleanup(again.close)
-        one.wait_for("it is well again")
-        eventually(
-            lambda: self.curl("group.example").text == "web /", lambda: "it does not come back"
-        )
+        other.close()
+        two.wait_for("it fails its health check")
+        self.assertEqual(self.curl("group.example").status, 503)
+        for process, word, local in ((one, "web", port), (two, "other", other.port)):
+            again = WebService(word, local)
+            self.addCleanup(again.close)
+            process.wait_for("it is well again")
+            eventually(
+                lambda word=word: self.curl("group.example").text == f"{word} /",
+                lambda word=word: f"{word} does not come back",
+            )
         one.kill()
         eventually(
             lambda: "one" not in self.status("server")["clients"],
