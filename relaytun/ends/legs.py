@@ -12,7 +12,7 @@ import itertools
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -95,6 +95,7 @@ class ClientSession:
     @ivar link: what its channels carry, if it is not raw.
     @ivar public: the visitor is the server itself, for somebody on the Internet.
     @ivar dialer: how its legs get to the relay; C{None}: straight to the relay port.
+    @ivar tell: says something to the server that granted it.
     @ivar path: how the last of them got there, C{relay} (to the relay port) or C{ws}.
     """
 
@@ -117,6 +118,7 @@ class ClientSession:
     compressed: bool = False
     link: Link | None = None
     dialer: LegDialer | None = None
+    tell: Callable[[messages.Message], None] | None = None
     path: str = "relay"
     public: bool = False
 

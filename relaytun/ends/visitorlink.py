@@ -34,6 +34,7 @@ from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
 from ..wire.preamble import Role
 from .datagrams import DatagramPath, datagram_session
+from .directpath import DirectPath, Directs
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 from .refusals import PeerRefused, RequestError
@@ -90,8 +91,12 @@ class VisitorLink:
         source: SessionSource,
         session: ClientSession,
         ended: Callable[[VisitorLink, str], None],
+        directs: Directs | None = None,
     ) -> None:
-        """@param ended: called once, with the reason, when the link is over."""
+        """
+        @param ended: called once, with the reason, when the link is over.
+        @param directs: makes its way without the relay, if it is to have one.
+        """
         self._machinery = machinery
         self._source = source
         self._ended = ended
@@ -113,6 +118,9 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
+        self.direct: DirectPath | None = None
+        if directs is not None:
+            self.direct = directs.make(True, lambda: self.session, self._take)
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "
@@ -148,13 +156,11 @@ class VisitorLink:
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
-    async def take(self, sock: socket.socket, path: str) -> bool:
-        """
-        A connection to the provider that does not go through the relay is to be the main channel.
+    def _take(self, sock: socket.socket, path: str) -> Deferred[bool]:
+        """A connection that does not go through the relay is to be the main channel."""
+        return Deferred.fromCoroutine(self._prove(sock, path))
 
-        @param sock: taken over.
-        @return: whether it led to the provider.
-        """
+    async def _prove(self, sock: socket.socket, path: str) -> bool:
         machinery = self._machinery
         peer = Peer(self.session.peer_fingerprint)
         tls = machinery.tls.connection(visitor=True, peer=peer)
@@ -203,6 +209,8 @@ class VisitorLink:
                 detour.cancel()
         if self.path is not None:
             self.path.close()
+        if self.direct is not None:
+            self.direct.close()
         words = _WORDS.get(cause, cause.name.lower())
         known = words if cause in _CERTAIN else self._why or words
         self._ended(self, self._closed or known)
@@ -212,6 +220,8 @@ class VisitorLink:
         self._have_patience()
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+        if self.direct is not None:
+            self.direct.secured(channel)
         self._source.carries(self)
 
     def _overdue(self) -> None:
