@@ -51,7 +51,8 @@ class Child:
         self.returncode: int | None = None
         self._waiting = threading.Lock()
         self._alive = os.pidfd_open(pid)
-        weakref.finalize(self, os.close, self._alive)
+        # Not at exit: processes are waited for until then.
+        weakref.finalize(self, os.close, self._alive).atexit = False
 
     def poll(self) -> int | None:
         with self._waiting:
