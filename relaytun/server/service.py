@@ -197,7 +197,7 @@ class Server(MultiService):
             admission,
             guarded=self._guarded,
             admitted=self._admitted,
-            has_room=self._relay.has_room,
+            has_room=self._relay.room.for_visitors,
             observe=self.metrics.observe,
         )
         self._public = self._public_side()
@@ -254,7 +254,7 @@ class Server(MultiService):
             self._reactor,
             config.host,
             machinery,
-            self._relay.has_room,
+            self._relay.room,
             self._guarded,
             self.access.admits,
             vhosts.routes,

@@ -93,6 +93,7 @@ class Vhosts(MultiService):
                 response_timeout=config.response_timeout,
                 own_page=self._acme.challenge if self._acme is not None else None,
                 observe=observe,
+                has_room=has_room,
             )
             for secure in (False, True)
         ]
