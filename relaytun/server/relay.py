@@ -23,6 +23,7 @@ from ..interfaces import IReactor
 from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
 from ..plane.oneway import ReadOnly
+from ..plane.room import Room
 from ..plane.splice import Splice
 from ..wire import preamble
 from ..wire.errors import WireError
@@ -49,6 +50,7 @@ RefusedSocket = Callable[[socket.socket, Refusal], None]
 class Relay:
     """
     @ivar open_legs: legs that are connected, in whatever state.
+    @ivar room: for them, and for what else there is in the process.
     """
 
     _log = Logger()
@@ -63,6 +65,7 @@ class Relay:
         self.reactor = reactor
         self.sessions = sessions
         self.open_legs = 0
+        self.room = Room()
         self._pool = pool
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
@@ -75,7 +78,7 @@ class Relay:
 
     def has_room(self) -> bool:
         """Whether there are descriptors for one more leg."""
-        return self.open_legs < self._most_legs
+        return self.open_legs < self._most_legs and self.room.for_legs()
 
     def accepted(self, sock: socket.socket, address: Any) -> None:
         """A connection to the relay port."""

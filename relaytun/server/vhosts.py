@@ -93,6 +93,7 @@ class Vhosts(MultiService):
                 response_timeout=config.response_timeout,
                 own_page=self._own_page,
                 observe=observe,
+                has_room=has_room,
             )
             for secure in (False, True)
         ]

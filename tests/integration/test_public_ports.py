@@ -174,6 +174,8 @@ class Ports(PublicTestCase):
         process = self.provider(self.echo.port, remote_port=str(number))
         self.assert_echo(number)
         process.kill()
+        # Until it is missed, a connection may be given to it, and is lost with it.
+        eventually(lambda: self.is_gone(self.name()), lambda: "the server keeps the dead one")
         with dialled(number) as connection:  # It comes while there is nobody.
             connection.sendall(b"early")
             self.provider(self.echo.port, remote_port=str(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from relaytun import adminsocket
 from relaytun.config import format_invite, parse_invite
 
+from . import nursery
 from .processes import PATIENCE, RELAYTUN, Process, ProcessTestCase, dialled, free_port
 from .services import ask_source, take
 
@@ -85,10 +86,7 @@ class UsersTestCase(ProcessTestCase):
 
     def relaytun(self, *arguments: str) -> tuple[int, str, str]:
         """Run a subcommand to its end."""
-        done = subprocess.run(
-            [*RELAYTUN, *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE,
-        )  # fmt: skip
+        done = nursery.run([*RELAYTUN, *arguments], self.folder, os.environ, PATIENCE)
         self.assertNotIn("Traceback", done.stderr)
         return done.returncode, done.stdout, done.stderr
 
