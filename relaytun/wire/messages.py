@@ -250,6 +250,8 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     @ivar error: a L{Code}, with C{message} as its sentence.
     @ivar relay: where the relay port is, so that a client can see early whether it gets there.
     @ivar ws_path: the path of the control port under which there are legs over WebSockets.
+    @ivar reflectors: where a client is told by STUN, over UDP and over TCP, how it is seen: two
+        that differ at least in the port, if there are any.
     """
 
     success: bool
@@ -259,6 +261,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     relay: RelayAddress | UnsetType = UNSET
     heartbeat_timeout: float | UnsetType = UNSET
     ws_path: str | UnsetType = UNSET
+    reflectors: tuple[RelayAddress, ...] | UnsetType = UNSET
 
 
 class ClientList(Message, frozen=True, tag="client_list"):

@@ -27,6 +27,8 @@ from .errors import WireError
 from .text import printable
 
 MAGIC = b"\x21\x12\xa4\x42"
+#: So many bytes tell a STUN message from anything else.
+TELLING = 8
 HEADER_SIZE = 20
 TRANSACTION_SIZE = 12
 #: The largest message that is looked at; RFC 8489 allows more only where the path is known to
@@ -129,6 +131,15 @@ def may_be_message(data: bytes | memoryview) -> bool:
     return HEADER_SIZE <= size <= LARGEST and data[4:8] == MAGIC and not data[0] & 0xC0
 
 
+def could_be(head: bytes | memoryview) -> bool:
+    """Whether C{head}, the first bytes of a stream, can still become a STUN message."""
+    try:
+        message_size(head)
+    except WireError:
+        return False
+    return True
+
+
 def message_size(head: bytes | memoryview) -> int | None:
     """
     How many bytes of a stream are its first message (section 6.2.2).
@@ -136,7 +147,7 @@ def message_size(head: bytes | memoryview) -> int | None:
     @return: C{None} if that cannot be told before there are more.
     @raise WireError: if it is no STUN, or larger than is looked at.
     """
-    if len(head) < 8:
+    if len(head) < TELLING:
         known = bytes(head[4:])
         if (head and head[0] & 0xC0) or not MAGIC.startswith(known):
             raise WireError("no STUN message")

@@ -11,12 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from relaytun.wire import stun
 from relaytun.wire.datagram import HEADER
 from relaytun.wire.errors import WireError
+from relaytun.wire.preamble import MAGIC as MAGIC_OF_LEGS
 from relaytun.wire.stun import (
     LARGEST,
     MAGIC,
     Answer,
     Refusal,
     Request,
+    could_be,
     decode,
     encode_answer,
     encode_refusal,
@@ -157,6 +159,7 @@ class StreamTests(SynchronousTestCase):
         data = encode_request(TRANSACTION) + b"more"
         for size in range(len(data)):
             self.assertEqual(message_size(data[:size]), None if size < 8 else len(data) - 4)
+            self.assertTrue(could_be(data[:size]))
 
     def test_strangers(self) -> None:
         """What is not STUN is told from it at the first byte that differs."""
@@ -170,6 +173,8 @@ class StreamTests(SynchronousTestCase):
             b"\0\1\x7f\xfc" + MAGIC,
         ):
             self.assertRaises(WireError, message_size, bad)
+            self.assertFalse(could_be(bad))
+        self.assertFalse(could_be(MAGIC_OF_LEGS))
 
     @given(st.binary(max_size=40))
     def test_anything(self, data: bytes) -> None:
