@@ -21,7 +21,6 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import UNSET
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -61,7 +60,7 @@ class Gathered(Protocol):
     nat: str
     step: int
     rtt: float
-    quic: str | None
+    quic: bool
 
     def close(self) -> None:
         """It is not needed any more; connections that came of it go on."""
@@ -191,7 +190,7 @@ class Direct:
                     nat=ours.nat,  # type: ignore[arg-type]
                     step=ours.step,
                     rtt=ours.rtt,
-                    quic=UNSET if ours.quic is None else ours.quic,
+                    quic=ours.quic,
                 )
             )
             key = self._keys[self._generation]
@@ -222,7 +221,7 @@ class Direct:
                     nat=ours.nat,  # type: ignore[arg-type]
                     step=ours.step,
                     rtt=ours.rtt,
-                    quic=UNSET if ours.quic is None else ours.quic,
+                    quic=ours.quic,
                 )
             )
             begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)

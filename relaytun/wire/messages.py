@@ -253,7 +253,7 @@ class _Meeting(Message, frozen=True):
     @ivar nat: what kind of NAT the client is behind, for UDP.
     @ivar step: from one destination's port to the next one's, where the NAT is C{hard}.
     @ivar rtt: seconds between the client and the server.
-    @ivar quic: the fingerprint of the certificate that the client uses for QUIC, if it can do that.
+    @ivar quic: the client can do QUIC.
     """
 
     session_id: SessionId
@@ -263,7 +263,7 @@ class _Meeting(Message, frozen=True):
     nat: Literal["open", "easy", "hard", "blocked"] = "blocked"
     step: Annotated[int, Meta(ge=-65535, le=65535)] = 0
     rtt: Annotated[float, Meta(ge=0, le=60)] = 0.0
-    quic: Fingerprint | UnsetType = UNSET
+    quic: bool = False
 
 
 class MeetingOffer(_Meeting, frozen=True, tag="offer"):
@@ -306,6 +306,8 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     @ivar error: a L{Code}, with C{message} as its sentence.
     @ivar relay: where the relay port is, so that a client can see early whether it gets there.
     @ivar ws_path: the path of the control port under which there are legs over WebSockets.
+    @ivar reflectors: where a client is told by STUN, over UDP and over TCP, how it is seen: two
+        that differ at least in the port, if there are any.
     """
 
     success: bool
@@ -315,6 +317,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     relay: RelayAddress | UnsetType = UNSET
     heartbeat_timeout: float | UnsetType = UNSET
     ws_path: str | UnsetType = UNSET
+    reflectors: tuple[RelayAddress, ...] | UnsetType = UNSET
 
 
 class ClientList(Message, frozen=True, tag="client_list"):
