@@ -3,8 +3,8 @@ A process that has imported everything, and forks a child for each daemon or com
 
 Most of what a short-lived C{relaytun} or C{twistd} does is importing: the better part of a second,
 hundreds of times.  A child of the nursery gets the arguments, folder, environment and limits of its
-own, runs the same function to the same end, with the same exit code, and is a child of the test
-process: the kernel hands it over when the process between it and the nursery ends.
+own, runs what C{python -c} is given to the same end, with the same exit code, and is a child of
+the test process: the kernel hands it over when the process between it and the nursery ends.
 
 What an interpreter reads when it starts cannot be changed afterwards: a command that comes with
 such an environment is started anew, as is each one that another program is to start, and everything
@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -138,15 +139,14 @@ def _bear(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int
 ) -> Child | None:
     """The program as a child of the nursery, or C{None}: it has to be started anew."""
-    command = list(arguments[: len(TWISTD)])
-    if command not in (TWISTD, RELAYTUN):
+    if tuple(arguments[:2]) != (sys.executable, "-c"):
         return None
     nursery = _Nursery.of_this_process()
     if nursery is None or not nursery.suits(environment):
         return None
     request = {
-        "entry": "twistd" if command == TWISTD else "relaytun",
-        "arguments": arguments[len(command) :],
+        "code": arguments[2],
+        "arguments": arguments[3:],
         "folder": str(folder),
         "environment": dict(environment),
         "files": resource.getrlimit(resource.RLIMIT_NOFILE),
@@ -275,13 +275,8 @@ def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["files"]))
     tempfile.tempdir = None
     sys.argv = ["-c", *request["arguments"]]
-    if request["entry"] == "twistd":
-        from twisted.scripts import twistd
-
-        return twistd.run
-    from relaytun.cli import main
-
-    return main.main
+    code = compile(request["code"], "<string>", "exec")
+    return functools.partial(exec, code, {"__name__": "__main__"})
 
 
 if __name__ == "__main__":
