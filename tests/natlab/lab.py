@@ -68,7 +68,7 @@ _standing: set[str] = set()
 
 def require() -> None:
     """@raise SkipTest: if no lab can be built here."""
-    needs("ip", "nft", "cc", "bash", "awk")
+    needs("ip", "nft", "bash", "awk")
     if os.geteuid() != 0:
         raise SkipTest("only root may make network namespaces")
     if reason := _impossible():
@@ -386,6 +386,7 @@ _built: list[str] = []
 
 def _delaybox() -> str:
     """The program, built once for this process."""
+    needs("cc")
     with _building:
         if not _built:
             folder = tempfile.mkdtemp(prefix="rt-lab-")
