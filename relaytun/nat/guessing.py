@@ -129,7 +129,9 @@ class Guessing:
 
     def _predict(self) -> None:
         host, port = self._hard.address
-        for number in range(1, PREDICTED + 1):
+        # From the far end: packets from the nearest ports may have come already, to a router of
+        # ours that then gives that port another mapping, and the same to all that are tried later.
+        for number in range(PREDICTED, 0, -1):
             address = host, port + number * self._hard.step
             if self._puncher.usable(address):
                 self._puncher.try_address(self._puncher.main, address, "predicted")

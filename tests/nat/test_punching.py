@@ -273,7 +273,7 @@ class GuessingTests(PunchingTestCase):
         self.network.run(5)
         self.failureResultOf(done, NoPath)
         ports = [target[1] for at, target, _, hops in self.sent(A) if hops == 4]
-        self.assertEqual(ports, [B[1] + 2 * number for number in range(1, 11)])
+        self.assertEqual(ports, [B[1] + 2 * number for number in range(10, 0, -1)])
 
     def test_prediction_meets(self) -> None:
         """The hard side's new socket is found under its predicted port."""
