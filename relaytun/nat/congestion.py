@@ -28,21 +28,27 @@ _HEADROOM = 2.0
 _LUMP = 0.005
 #: The rate in the phases of one cycle, each as long as a round trip.
 _CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-#: Round trips for which a measured rate counts.
+#: What a measured rate counts for: so many of the shortest round trips, but seconds at the least.
+#: (Counted in round trips as they are, a queue would make itself last.)
 _ROUNDS = 10
+_RATE_AGE = 0.5
 #: A start is over when the rate did not grow by a quarter in three round trips.
 _GROWTH = 1.25
 _STUCK = 3
 #: Seconds after which the shortest round trip has to be measured anew, and for how long.
-_RTT_AGE = 10.0
+_RTT_AGE = 5.0
 _RTT_PROBE = 0.2
+#: A way that is so much longer than it was is another one.
+_OTHER_WAY = 1.5
 #: Share of lost packets in a round trip that means a full queue, not a bad wire.
 _TOO_LOSSY = 0.05
 #: What a queue that overflowed is given of what was in flight, and back in each good round trip.
 _BACK_OFF = 0.85
 _RECOVER = 1.1
-#: Seconds of packets that leave at once, and that may be caught up on by a timer that was late.
+#: Seconds of packets that leave at once, or so many packets, and seconds that may be caught up on
+#: by a timer that was late.
 _BURST = 0.002
+_BURST_PACKETS = 8
 _LATE = 0.004
 
 
@@ -82,6 +88,7 @@ class Controller:
         self.pacing_rate: float | None = None
         self._min_rtt = math.inf
         self._min_rtt_at = 0.0
+        self._old_rtt = math.inf
         self._delivered = 0
         self._delivered_at = 0.0
         self._first_sent_at = 0.0
@@ -162,15 +169,16 @@ class Controller:
         new_round = delivered >= self._round_end
         if new_round:
             self._round_end = self._delivered
-            self._rates.append(0.0)
+            self._forget_rates(now)
+            self._rates.append((now, 0.0))
         # Whichever is longer: acks that came in a lump do not make the way faster.
         took = max(now - delivered_at, sent_at - first_sent_at)
         if took > 0:
             rate = (self._delivered - delivered) / took
-            if rate > self._rates[-1] and (not idle or rate > self._bandwidth):
-                self._rates[-1] = rate
-        if new_round or self._rates[-1] > self._bandwidth:
-            self._bandwidth = max(self._rates) or self._bandwidth
+            if rate > self._rates[-1][1] and (not idle or rate > self._bandwidth):
+                self._rates[-1] = now, rate
+        if new_round or self._rates[-1][1] > self._bandwidth:
+            self._bandwidth = max(rate for _, rate in self._rates) or self._bandwidth
         if new_round:
             self._end_round(idle)
         self._change_phase(now)
@@ -192,12 +200,17 @@ class Controller:
     def _start_over(self) -> None:
         self.phase = Phase.STARTUP
         self._bandwidth = 0.0
-        self._rates: deque[float] = deque([0.0], maxlen=_ROUNDS)
+        self._rates: deque[tuple[float, float]] = deque([(0.0, 0.0)])
         self._best = 0.0
         self._stuck = 0
         self._step = 0
         self._step_at = 0.0
         self._rtt_until = 0.0
+
+    def _forget_rates(self, now: float) -> None:
+        old = now - max(_ROUNDS * self._min_rtt, _RATE_AGE)
+        while len(self._rates) > 1 and self._rates[0][0] < old:
+            self._rates.popleft()
 
     def _measure_rtt(self, now: float, rtt: float) -> None:
         if rtt <= self._min_rtt:
@@ -206,6 +219,7 @@ class Controller:
         elif now - self._min_rtt_at > _RTT_AGE and self.phase is Phase.CRUISE:
             self.phase = Phase.RTT
             self._rtt_until = now + _RTT_PROBE + self._min_rtt
+            self._old_rtt = self._min_rtt
             self._min_rtt = rtt
             self._min_rtt_at = now
 
@@ -230,15 +244,21 @@ class Controller:
                 self._ceiling = math.inf
 
     def _change_phase(self, now: float) -> None:
-        if (self.phase is Phase.DRAIN and self.bytes_in_flight <= self._held) or (
-            self.phase is Phase.RTT and now >= self._rtt_until
-        ):
-            self.phase = Phase.CRUISE
-            self._step = 2
-            self._step_at = now
+        if self.phase is Phase.RTT and now >= self._rtt_until:
+            if self._min_rtt > _OTHER_WAY * self._old_rtt:
+                self._start_over()
+            else:
+                self._cruise(now)
+        elif self.phase is Phase.DRAIN and self.bytes_in_flight <= self._held:
+            self._cruise(now)
         elif self.phase is Phase.CRUISE and now - self._step_at > self._min_rtt:
             self._step = (self._step + 1) % len(_CYCLE)
             self._step_at = now
+
+    def _cruise(self, now: float) -> None:
+        self.phase = Phase.CRUISE
+        self._step = 2
+        self._step_at = now
 
     def _set_rate(self) -> None:
         acked, self._acked = self._acked, 0
@@ -251,7 +271,9 @@ class Controller:
                 gain = 1 / _FAST
             elif self.phase is Phase.CRUISE:
                 gain = _CYCLE[self._step]
-        rate = self._bandwidth or self.congestion_window / self._min_rtt
+        rate = self._bandwidth
+        if self.phase is Phase.STARTUP:  # What was seen of a few packets is not what could be.
+            rate = max(rate, _INITIAL_PACKETS * self.datagram_size / self._min_rtt)
         self.pacing_rate = max(gain * rate, self.datagram_size)
         least = _LEAST_PACKETS * self.datagram_size
         target = max(min(headroom * self._held, self._ceiling), least)
@@ -271,10 +293,11 @@ class Pacer:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._next = 0.0
+        self._ahead = _BURST
 
     def next_send_time(self, now: float) -> float | None:
         """@return: when to send on; C{None} for now."""
-        return None if self._next <= now + _BURST else self._next
+        return None if self._next <= now + self._ahead else self._next
 
     def update_after_send(self, now: float) -> None:
         """
@@ -283,7 +306,8 @@ class Pacer:
         rate = self._controller.pacing_rate
         if rate is not None:
             takes = self._controller.datagram_size / rate
-            self._next = min(max(self._next, now - _LATE), now + _BURST) + takes
+            self._ahead = max(_BURST, _BURST_PACKETS * takes)
+            self._next = min(max(self._next, now - _LATE), now + self._ahead) + takes
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         """What aioquic would make it of; it is the controller's business."""

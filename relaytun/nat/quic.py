@@ -33,7 +33,7 @@ from ..interfaces import IReactor
 try:
     from aioquic.quic import events
 
-    from .quicconnection import Connection, destination_of
+    from .quicconnection import LARGEST, Connection, destination_of
 except ImportError:
     #: Whether there is a library.
     AVAILABLE = False
@@ -45,8 +45,7 @@ INSTALL = "pip install relaytun[quic]"
 #: Seconds for the handshake, and of silence after which a pipe is broken.
 HANDSHAKE_TIMEOUT = 10.0
 IDLE_TIMEOUT = 20.0
-#: Bytes of a datagram that every path takes (RFC 9000, section 14), and those that Ethernet takes
-#: with the headers of IPv6.
+#: Bytes of a datagram that every path takes (RFC 9000, section 14).
 SAFE_SIZE = 1200
 #: Bytes that may wait to be sent before the pair is not read from.
 _ENOUGH = 256 * 1024
@@ -100,7 +99,7 @@ class QuicPipe:
         @param reset: closes it as broken.
         @param is_broken: whether an end of the stream that was read at C{end} is none.
         @param datagram_size: the most bytes that a datagram may have, if the path is known to take
-            more than L{SAFE_SIZE}.
+            more than L{SAFE_SIZE}; otherwise that is found out.
         """
         if not AVAILABLE:
             raise QuicError(f"there is no aioquic: {INSTALL}")
@@ -246,7 +245,9 @@ class QuicPipe:
                 self._finishing = self._finishing or event.end_stream
                 arrived = True
             elif isinstance(event, events.HandshakeCompleted):
-                self._secured(event.session_resumed)
+                self._secured(connection, event.session_resumed)
+            elif isinstance(event, events.DatagramFrameReceived):
+                connection.probed(event.data)
             elif isinstance(event, events.ConnectionTerminated):
                 self._terminated(event.error_code, event.reason_phrase)
             elif isinstance(event, events.StreamReset | events.StopSendingReceived):
@@ -256,12 +257,15 @@ class QuicPipe:
             self._deliver()
         return not self._over
 
-    def _secured(self, knows_key: bool) -> None:
+    def _secured(self, connection: Connection, knows_key: bool) -> None:
         if not knows_key:
             self._break("the other side does not know the key")
             return
         self._shaking = False
         self._cancel_limit()
+        if self._datagram_size < LARGEST:
+            for datagram in connection.probe(LARGEST, self._reactor.seconds()):
+                self._send(datagram)
         self.connected.callback(None)
 
     def _terminated(self, code: int, why: str) -> None:

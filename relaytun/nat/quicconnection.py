@@ -44,6 +44,8 @@ from .congestion import Controller, Pacer
 #: What a side may send beyond what the other has taken: 100 Mbit/s over 80 ms are 1 MB, and as
 #: much again for each round trip that a lost packet needs.
 WINDOW = 4 * 1024 * 1024
+#: The largest datagram that is ever tried: Ethernet's, less the headers of IPv6 and UDP.
+LARGEST = 1452
 #: A client's unidirectional stream, and a server's: each side writes to its own.
 _STREAMS = {True: 2, False: 3}
 _PROTOCOL = "relaytun"
@@ -54,6 +56,13 @@ _PATH = ("path", 0)
 #: So much that the limit for all streams is never what counts.
 _NO_LIMIT = 1 << 60
 _SMALLEST_INITIAL = 1200
+#: A packet without its one frame (RFC 9000, section 17.3.1: flags, identifier, number; and the tag
+#: of AES-GCM), and a DATAGRAM frame without its data (RFC 9221, section 4).
+_AROUND_PROBE = 1 + 8 + 2 + 16 + 3
+#: Probes that are sent at once, because one may be lost for another reason.
+_PROBES = 3
+_PROBE = b"?"
+_PROVEN = b"!"
 #: The ticket has to be one of the "server" that is dialled; an address is not sent in the clear.
 _SERVER_NAME = "0.0.0.0"
 
@@ -88,6 +97,7 @@ class Connection(QuicConnection):
             idle_timeout=idle_timeout,
             is_client=client,
             max_data=_NO_LIMIT,
+            max_datagram_frame_size=65535,
             max_datagram_size=datagram_size,
             max_stream_data=WINDOW,
             supported_versions=[QuicProtocolVersion.VERSION_1],
@@ -130,6 +140,31 @@ class Connection(QuicConnection):
         if not self.unsent and self.controller.bytes_in_flight < self.controller.congestion_window:
             self.controller.more_could_be_sent()
         return datagrams
+
+    def probe(self, size: int, now: float) -> list[bytes]:
+        """
+        Datagrams of that size, and what has to go before: if one arrives, the other side says so,
+        and from then on all have that size.
+        """
+        datagrams = self.to_send(now)
+        usual, self._max_datagram_size = self._max_datagram_size, size
+        for _ in range(_PROBES):
+            self.send_datagram_frame(_PROBE * (size - _AROUND_PROBE))
+        try:
+            datagrams += self.to_send(now)
+        finally:
+            self._max_datagram_size = usual
+            self._datagrams_pending.clear()  # It did not fit into the window; never mind.
+        return datagrams
+
+    def probed(self, data: bytes) -> None:
+        """A probe came, or what was said of one of ours."""
+        if data.startswith(_PROBE):
+            self.send_datagram_frame(_PROVEN + (len(data) + _AROUND_PROBE).to_bytes(2, "big"))
+        elif data.startswith(_PROVEN):
+            size = int.from_bytes(data[1:3], "big")
+            self._max_datagram_size = min(max(size, self._max_datagram_size), LARGEST)
+            self.controller.datagram_size = self._max_datagram_size
 
     def write(self, data: bytes, end: bool = False) -> None:
         """Bytes for the other side."""

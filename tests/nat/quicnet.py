@@ -27,7 +27,7 @@ class Wire:
     @ivar loss: share of the datagrams that do not arrive.
     @ivar rate: bytes per second in each direction, 0 for all that come.
     @ivar largest: bytes of a datagram above which it does not arrive.
-    @ivar sent: datagrams that were sent.
+    @ivar sent: datagrams that were sent, the longest of which has C{longest} bytes.
     """
 
     def __init__(self, seed: int = 1) -> None:
@@ -44,6 +44,7 @@ class Wire:
         self.rate = 0.0
         self.largest = 65536
         self.sent = 0
+        self.longest = 0
         self._random = random.Random(seed)
         self._flying: list[tuple[float, int, Callable[[bytes], None], bytes]] = []
         self._free: dict[object, float] = {}
@@ -51,6 +52,7 @@ class Wire:
     def send(self, direction: object, to: Callable[[bytes], None], datagram: bytes) -> None:
         """It goes its way, or not."""
         self.sent += 1
+        self.longest = max(self.longest, len(datagram))
         if self._random.random() < self.loss or len(datagram) > self.largest:
             return
         leaves = self.clock.seconds()

@@ -74,6 +74,19 @@ class QuicTests(SynchronousTestCase):
         self.wire.jitter = 0.005
         self.both_ways(self.pipes(), 10)
 
+    def test_size(self) -> None:
+        """Datagrams are as large as the path takes, and no larger, and nothing gets lost by it."""
+        for largest, used in ((1500, 1452), (1400, 1200)):
+            self.wire.largest = largest
+            pipes = self.connected()
+            pipes.run(0.1)
+            self.wire.longest = 0
+            pipes.client.to_send = pipes.server.to_send = bytes(100_000)
+            pipes.run(1)
+            self.assertEqual(self.wire.longest, used)
+            self.assertEqual((pipes.client.count, pipes.server.count), (100_000, 100_000))
+            pipes.close()
+
     def test_half_close(self) -> None:
         """When one side has ended, the other one can still speak."""
         pipes = self.connected()
@@ -103,6 +116,7 @@ class QuicTests(SynchronousTestCase):
             self.assertTrue(pipes.run(1, lambda other=other: other.ended))
             self.assertTrue(other.broken)
             self.assertTrue(pipes.run(1, lambda pipes=pipes: len(pipes.results) == 4))
+            pipes.close()
 
     def test_close(self) -> None:
         """A pipe that is closed while bytes are on their way breaks both ends."""
