@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IReactorUDP
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..wire import natpmp, pcp
-from ..wire.errors import WireError
+from .conversation import Conversation, IReactor
 from .gateway import default_gateway, source_address
 
 #: Seconds that a mapping is asked for.
 LIFETIME = 600
-#: Seconds for which an answer to each of the two protocols is waited for; it is asked twice.
-PATIENCE = 0.5
 #: A router may give less than it can renew; seconds between two questions at least.
 SHORTEST = 5.0
 
@@ -42,8 +39,6 @@ _PRIVATE = [
         *("169.254.0.0/16", "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128"),
     )
 ]
-
-T = TypeVar("T")
 
 
 class NoMapping(Exception):
@@ -86,10 +81,6 @@ class IUpnp(Protocol):
     ) -> Deferred[MappedPort]: ...
 
     def unmap(self, protocol: str, external_port: int) -> Deferred[None]: ...
-
-
-class IReactor(IReactorUDP, IReactorTime):
-    """What the conversation with a router needs."""
 
 
 Changed = Callable[[MappedPort | None], object]
@@ -156,78 +147,6 @@ class PortMapper:
         self._closed = True
         leases, self._leases = self._leases, set()
         return gatherResults([lease.close() for lease in leases]).addCallback(lambda _: None)
-
-
-class Conversation(DatagramProtocol):
-    """
-    Questions to a router, one at a time; packets of anybody else are thrown away.
-
-    The socket is not connected: the reactor would take the router's ICMP for its end.
-
-    @ivar own_address: this host's, as the router sees it.
-    """
-
-    def __init__(self, reactor: IReactor, host: str, port: int, own_address: str) -> None:
-        self.own_address = own_address
-        self._reactor = reactor
-        self._place = host, port
-        self._take: Callable[[bytes], None] | None = None
-        self._listening = cast(Any, reactor.listenUDP(0, self, own_address, 8192))
-
-    def ask(
-        self, packets: Sequence[bytes], read: Callable[[bytes], T | None]
-    ) -> Deferred[T | None]:
-        """
-        Send these, twice if need be.
-
-        @param read: what to make of an answer; C{None}: it is none, wait for another.  It may
-            raise L{WireError}, which means the same.
-        @return: what it made, or C{None} if nobody answers.
-        """
-        done: Deferred[T | None] = Deferred()
-
-        def take(data: bytes) -> None:
-            try:
-                answer = read(data)
-            except WireError:
-                return
-            if answer is not None:
-                done.callback(answer)
-
-        def over(result: Any) -> Any:
-            self._take = None
-            for timer in timers:
-                if timer.active():
-                    timer.cancel()
-            return result
-
-        self._take = take
-        timers = [
-            self._reactor.callLater(PATIENCE / 2, self.tell, packets),
-            self._reactor.callLater(PATIENCE, done.callback, None),
-        ]
-        done.addBoth(over)
-        self.tell(packets)
-        return done
-
-    def tell(self, packets: Sequence[bytes]) -> None:
-        """Send these, and wait for nothing."""
-        for packet in packets:
-            try:
-                self._listening.write(packet, self._place)
-            except OSError:
-                return  # The network is not there, as if nobody answered.
-
-    def close(self) -> Deferred[None]:
-        """Fires when the socket is closed."""
-        stopped = self._listening.stopListening()
-        return stopped if isinstance(stopped, Deferred) else succeed(None)
-
-    # --- DatagramProtocol -----------------------------------------------------------------------
-
-    def datagramReceived(self, data: bytes, place: Any) -> None:
-        if self._take is not None and tuple(place[:2]) == self._place:
-            self._take(data)
 
 
 class _Lease:
@@ -309,9 +228,9 @@ class _Lease:
 
     def _renew(self) -> None:
         before = self._mapped
-        self._asking = Deferred.fromCoroutine(self._obtain())
-        self._asking.addCallbacks(self._renewed, self._failed, callbackArgs=(before,))
-        self._asking.addErrback(lambda failure: self._log.failure("a renewal failed", failure))
+        asking = self._asking = Deferred.fromCoroutine(self._obtain())
+        asking.addCallbacks(self._renewed, self._failed, callbackArgs=(before,))
+        asking.addErrback(lambda failure: self._log.failure("a renewal failed", failure))
 
     def _renewed(self, mapped: MappedPort, before: MappedPort) -> None:
         self._asking = None
