@@ -274,6 +274,16 @@ class Lab:
             for table in ("ip lab_cut", "netdev lab_block"):
                 self._rules(host, table, "")
 
+    def renumber(self, host: str) -> str:
+        """A client in a home gets another address of its LAN; returns it."""
+        gateway, old = self.gateway(host), self.address(host)
+        network, _, number = old.rpartition(".")
+        new = f"{network}.{int(number) + 1}"
+        lines = "addr flush dev eth0", f"addr add {new}/24 dev eth0"
+        batch = "\n".join((*lines, f"route add default via {gateway}"))
+        self.run(host, "ip", "-batch", "-", given=f"{batch}\n")
+        return new
+
     def throughput(self, source: str, target: str, *options: str, address: str = "") -> float:
         """
         Bytes a second that iperf3 gets from one host to another.

@@ -284,6 +284,15 @@ class DisturbanceTests(LabTestCase):
         lab.restore()
         self.seen(one, server)
 
+    def test_renumber(self) -> None:
+        """A client may get another address, and goes on with it."""
+        lab = self.build("portrest", "same")
+        server, old = self.udp(lab, "s", SERVER), self.udp(lab, "b", lab.address("b"))
+        self.seen(old, server)
+        self.assertEqual(lab.renumber("b"), "192.168.1.21")
+        self.assertEqual(lab.address("b"), "192.168.1.21")
+        self.seen(self.udp(lab, "b", "192.168.1.21"), server)
+
     def test_throughput(self) -> None:
         """There is a measure of what a path carries."""
         lab = self.build("portrest", "public")
