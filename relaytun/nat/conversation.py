@@ -35,6 +35,7 @@ class Conversation(DatagramProtocol):
     """
 
     def __init__(self, reactor: IReactor, host: str, port: int, own_address: str) -> None:
+        """@raise CannotListenError: if this host has not that address."""
         self.own_address = own_address
         self._reactor = reactor
         self._place = host, port

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -132,9 +133,9 @@ class PortMapper:
             return fail(NoMapping("there is no default gateway"))
         try:
             own = source_address(gateway)
-        except OSError as error:
-            return fail(NoMapping(f"the router cannot be reached: {error.strerror}"))
-        conversation = Conversation(self._reactor, gateway, self._port, own)
+            conversation = Conversation(self._reactor, gateway, self._port, own)
+        except (OSError, CannotListenError) as error:
+            return fail(NoMapping(f"the router cannot be reached: {error}"))
         lease = _Lease(self._reactor, conversation, protocol, internal_port, lifetime)
         lease.upnp = self._upnp
         lease.changed = changed

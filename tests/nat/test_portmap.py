@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -51,7 +52,9 @@ class Network(Clock):
         self.answer: Callable[[bytes], list[bytes]] = lambda data: []
 
     def listenUDP(self, number: int, protocol: Any, interface: str, size: int) -> Port:
-        assert (number, interface) == (0, "127.0.0.1")
+        assert number == 0
+        if interface != "127.0.0.1":
+            raise CannotListenError(interface, number, OSError("no such address"))
         self.ports.append(Port(protocol, lambda data: self.answer(data)))
         return self.ports[-1]
 
@@ -183,6 +186,12 @@ class MapperTests(SynchronousTestCase):
         self.patch(portmap, "source_address", unreachable)
         error = self.failureResultOf(self.map(), NoMapping)
         self.assertIn("Network is unreachable", error.getErrorMessage())
+
+        def gone(host: str) -> str:
+            return "192.0.2.99"
+
+        self.patch(portmap, "source_address", gone)
+        self.failureResultOf(self.map(), NoMapping)
         self.successResultOf(self.mapper.close())
         self.failureResultOf(self.map(), NoMapping)
 

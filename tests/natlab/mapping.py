@@ -57,10 +57,10 @@ async def main(protocol: str, port: int, upnp: bool) -> None:
     await stdin.over
     await mapper.close()
     say(closed=True)
-    reactor.stop()
 
 
 if __name__ == "__main__":
     running = Deferred.fromCoroutine(main(sys.argv[1], int(sys.argv[2]), "upnp" in sys.argv[3:]))
-    running.addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))
+    running.addErrback(lambda failure: failure.printTraceback())
+    running.addCallback(lambda _: reactor.stop())
     reactor.run()

@@ -70,7 +70,7 @@ class TypeTests(LabTestCase):
         # The one that may is the last to answer: who comes before it is let in, too.
         for number in (2, 1, 0):
             servers[number].sendto(b"%d" % number, mapped)
-        passes = []
+        passes: list[int] = []
         while not passes or passes[-1]:
             passes.append(int(sender.recv(99)))
         outer = self.outer(lab, host)
