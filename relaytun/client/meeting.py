@@ -229,7 +229,8 @@ class _Meeting:
         self._left = 2
         tcp = self._of("tcp")
         if tcp and self._ours.tcp_port:
-            self._tcp = TcpOpen(self._reactor, self._ours.tcp_port, tcp, self._connected)
+            local = "0.0.0.0", self._ours.tcp_port
+            self._tcp = TcpOpen(self._reactor, local, tcp, self._connected)
             self._tcp.start().addBoth(self._way_over)
         else:
             self._way_over(None)
@@ -305,13 +306,13 @@ class _Meeting:
 
     def _prove(self, sock: socket.socket, path: str) -> None:
         self._proving += 1
-        self._found(sock, path).addBoth(self._proved)
+        self._found(sock, path).addBoth(self._proved, sock)
 
-    def _proved(self, result: Any) -> None:
+    def _proved(self, result: Any, sock: socket.socket) -> None:
         self._proving -= 1
         if result is True and not self._won:
             self._won = True
-            self._stop()
+            self._stop(sock)
             if not self._done.called:
                 self._done.callback(None)
         else:
@@ -328,11 +329,11 @@ class _Meeting:
         if not (self._left or self._proving or self._won or self._done.called):
             self._done.errback(NoDirectPath(self._why))
 
-    def _stop(self) -> None:
+    def _stop(self, winner: socket.socket | None = None) -> None:
         if self._waiting is not None and self._waiting.active():
             self._waiting.cancel()
         if self._tcp is not None:
-            self._tcp.stop()
+            self._tcp.stop(winner)
         if self._punch is not None:
             self._punch.stop()
         if self._path is not None:
@@ -352,5 +353,3 @@ def _candidates(
         for place, kind in kinds.items()
         if place[1]
     )[:_MOST]
-
-
