@@ -237,7 +237,9 @@ class _Meeting:
         sock = self._ours.take_udp()
         udp = self._of("udp")
         if sock is not None and udp and self._theirs.quic and quic.AVAILABLE:
-            session = session_of(bytes.fromhex(self._theirs.session_id), self._theirs.attempt)
+            session = session_of(
+                bytes.fromhex(self._theirs.session_id), self._theirs.attempt.to_bytes(8, "big")
+            )
             self._punch = UdpPunch(
                 self._reactor, sock, self._key, session, self._visitor, udp, hard=self._hard()
             )
