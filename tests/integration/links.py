@@ -7,6 +7,7 @@ visitor's (near) and the service's (far).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import operator
@@ -185,6 +186,7 @@ class LinkTestCase(ProcessTestCase):
                 LinkTestCase._running = None
                 running[1].kept.close()
             running = type(self), self.make_tunnel()
+            atexit.register(running[1].kept.close)
             LinkTestCase._running = running
         self.tunnel = running[1]
         self.tunnel.service.drop()
