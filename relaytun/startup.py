@@ -151,8 +151,12 @@ class Hangup:
     def __init__(self, reactor: Any) -> None:
         self.act: Callable[[], None] = lambda: None
         self._reactor = reactor
-        self._in_terminal = in_terminal()
+        self._in_terminal = False
         on_signals(reactor, (signal.SIGHUP,), self._came)
+        reactor.callWhenRunning(self._look)  # By then twistd has daemonized, if it is to.
+
+    def _look(self) -> None:
+        self._in_terminal = in_terminal()
 
     def _came(self) -> None:
         if self._in_terminal and not in_terminal():

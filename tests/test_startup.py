@@ -194,6 +194,11 @@ class SignalTests(SynchronousTestCase):
         self.reactor.stop = lambda: self.acts.append("stop")
         self.acts: list[str] = []
 
+    def run_reactor(self) -> None:
+        """It begins to run."""
+        for hook, args, kwargs in self.reactor.whenRunningHooks:
+            hook(*args, **kwargs)
+
     def come(self, number: int) -> None:
         """The signal comes, and the reactor goes round."""
         self.handlers[number](number, None)
@@ -211,10 +216,20 @@ class SignalTests(SynchronousTestCase):
         """A SIGHUP reloads, and ends a daemon whose terminal has gone."""
         self.terminal = True
         startup.Hangup(self.reactor).act = lambda: self.acts.append("reload")
+        self.run_reactor()
         self.come(signal.SIGHUP)
         self.terminal = False
         self.come(signal.SIGHUP)
         self.assertEqual(self.acts, ["reload", "stop"])
+
+    def test_daemonized(self) -> None:
+        """One that has left its terminal by itself reloads."""
+        self.terminal = True
+        startup.Hangup(self.reactor).act = lambda: self.acts.append("reload")
+        self.terminal = False
+        self.run_reactor()
+        self.come(signal.SIGHUP)
+        self.assertEqual(self.acts, ["reload"])
 
     def test_drain(self) -> None:
         """An end waits for what drains; the next signal ends it at once, and a third is nothing."""

@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 
 from ..client.connection import ServerConnection
 from ..client.localport import LocalPort
-from ..client.service import identity_of, machinery_of
+from ..client.making import identity_of, machinery_of
 from ..client.signalling import LoginError
 from ..client.visitor import ABSENT, Visitor, wait_for_service
 from ..config import ClientConfig, ConnectConfig

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from ..adminsocket import NAME, ask
 from ..client.connection import ServerConnection
 from ..client.legdialer import ServerLegs
-from ..client.service import check_compression, identity_of, route_to
+from ..client.making import check_compression, identity_of, route_to
 from ..config import ClientConfig, ConnectConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor

@@ -16,10 +16,10 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from ..client.connection import ServerConnection
+from ..client.making import identity_of, machinery_of
 from ..client.provider import Provider
 from ..client.providerlink import Links
 from ..client.publicity import Publicity
-from ..client.service import identity_of, machinery_of
 from ..config import ClientConfig, PublicConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
@@ -112,6 +112,9 @@ async def _expose(
 ) -> None:
     state = StateDir(config.state_dir)
     identity = identity_of(state)
+    if not own_name:  # Two of one name would take each other's place again and again.
+        port = service.local_port
+        state.lock(f"expose-{port}.lock", f"relaytun expose of port {port}")
     name = f"expose-{identity.fingerprint.partition(':')[2][:8]}-{service.local_port}"
     config = msgspec.structs.replace(
         config,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..client.service import identity_of
+from ..client.making import identity_of
 from ..config import default_state_dir, load_client
 from ..statedir import StateDir
 from .options import config_option, json_option, state_dir_option

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from twisted.internet.defer import Deferred, DeferredList
 
 from ..client.connection import ServerConnection
-from ..client.service import connections_to, identity_of
+from ..client.making import connections_to, identity_of
 from ..client.signalling import LoginError
 from ..config import ClientConfig
 from ..interfaces import IReactor

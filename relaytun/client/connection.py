@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..ends.legdialer import LegDialer
+from ..ends.legs import LegDialer
 from ..ends.refusals import RequestError
 from ..interfaces import IReactor
 from ..wire import messages

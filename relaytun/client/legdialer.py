@@ -8,6 +8,7 @@ they are taken for a while, longer each time; then the relay port is tried again
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Any, NoReturn
 
@@ -39,6 +40,8 @@ TIMEOUT = 10.0
 FIRST_DETOUR = 60.0
 LONGEST_DETOUR = 600.0
 
+#: A path that is nothing but a path in a request line.
+_PATH = re.compile(r"(/[!-~]{0,255})?")
 _FAILURES = (OSError, ConnectError, DNSLookupError)
 
 
@@ -76,7 +79,9 @@ class ServerLegs:
 
     def learn(self, response: messages.RegisterResponse) -> None:
         """The server's word on where it has legs; the user's own counts more."""
-        if response.ws_path is not UNSET and self._route.ws_path == WS_PATH:
+        if response.ws_path is UNSET or self._route.ws_path != WS_PATH:
+            return
+        if _PATH.fullmatch(str(response.ws_path)):
             self._path = str(response.ws_path)
 
     def dial(self, session: ClientSession) -> Deferred[socket.socket]:

@@ -66,7 +66,7 @@ def read_users(source: Source, server_token: str | None) -> tuple[UserConfig, ..
     for section in source.all("user"):
         user = _user(section)
         other = taken.setdefault(user.token, f"[user:{user.name}]")
-        if user.token != _STAND_IN and other != f"[user:{user.name}]":
+        if user.token not in (_STAND_IN,) and other != f"[user:{user.name}]":
             key = "token" if "token" in section.entries else "token_file"
             section.note(key, f"is the token of {other} as well: give each its own")
         users.append(user)

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from msgspec import UnsetType
 from twisted.internet.defer import Deferred
@@ -27,7 +27,6 @@ from ..link.link import Link
 from ..plane.meter import Meter
 from ..wire import messages, preamble
 from ..wire.preamble import Refusal, Role
-from .legdialer import LegDialer
 from .machinery import Machinery
 
 #: Seconds that the relay may take for its verdict: it gives the provider's leg 10.
@@ -53,6 +52,29 @@ class LegRefused(Exception):
     def session_over(self) -> bool:
         """Whether the leg may be taken in a new session."""
         return self.refusal in _SESSION_OVER
+
+
+class LegDialer(Protocol):
+    """
+    How the legs of a session get to the relay: there is one way for each server, and each session
+    has its server's.
+    """
+
+    def dial(self, session: ClientSession) -> Deferred[socket.socket]:
+        """
+        A connection for one leg of C{session}: it wants a preamble.
+
+        Tells the session by which path it goes.
+
+        @raise OSError: (in the Deferred) if the relay cannot be reached; also Twisted's
+            C{ConnectError} and C{DNSLookupError}.
+        """
+
+    def better_in(self, session: ClientSession) -> float | None:
+        """
+        @return: seconds until it is worth while to try another way than the one that the last leg
+            of C{session} had to take; C{None} if that was the best.
+        """
 
 
 @dataclass(eq=False)

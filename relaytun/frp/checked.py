@@ -34,13 +34,16 @@ def checked(role: str, parts: Sequence[Part], notes: Notes) -> list[Part]:
     @raise UserError: the section of the server or client itself would be left out.
     """
     left = [part for part in parts if part.unwritable(notes)]
-    while problems := _problems(role, "\n".join(part.text for part in left)):
+    while any(part.kind == role for part in left):
+        problems = _problems(role, "\n".join(part.text for part in left))
+        if not problems:
+            return [part for part in left if part.keys or part.kind == role]
         by_header = {part.header: part for part in left}
+        if not any(header in by_header for header, _, _ in problems):
+            raise UserError(f"what would be written is not valid: {problems[0][2]}")
         gone = {id(part) for part in left if not _repair(by_header, problems, part, notes)}
         left = [part for part in left if id(part) not in gone]
-    if not any(part.kind == role for part in left):
-        raise UserError("\n".join(line for line in notes.lines if line.endswith(left_out(False))))
-    return [part for part in left if part.keys or part.kind == role]
+    raise UserError("\n".join(line for line in notes.lines if line.endswith(left_out(False))))
 
 
 def _problems(role: str, text: str) -> list[tuple[str, str, str]]:
@@ -59,9 +62,7 @@ def _problems(role: str, text: str) -> list[tuple[str, str, str]]:
 
 def _place(line: str) -> tuple[str, str, str]:
     match = _PROBLEM.fullmatch(line)
-    if match is None:
-        raise UserError(f"what would be written is not valid: {line}")
-    return match[1], match[2] or "", match[3]
+    return ("", "", line) if match is None else (match[1], match[2] or "", match[3])
 
 
 def _repair(

@@ -119,6 +119,12 @@ def _transport(client: Part, table: Table, notes: Notes) -> None:
     protocol = table.text(key).lower()
     if protocol in ("websocket", "wss"):
         client.put("transport", "ws")
+        notes.add(
+            "",
+            table.spelled(key),
+            "behind a reverse proxy, the path is /relaytun and not /~!frp: change it there, or set "
+            "ws_path for client and server",
+        )
     elif protocol in ("kcp", "quic"):
         why = f"there is no {protocol.upper()} to the server: links go over TCP or WebSocket"
         notes.add("", table.spelled(key), why)

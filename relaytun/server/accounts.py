@@ -20,8 +20,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ..errors import UserError
+from .granted import Session
 from .ledger import Entry, Ledger
-from .sessions import Session, Sessions
+from .sessions import Sessions
 from .users import User, Users
 
 #: Seconds between two writes.

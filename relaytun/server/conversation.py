@@ -20,9 +20,9 @@ from ..wire.messages import Code, Message, Service
 from ..wire.proof import login_statement
 from ..wire.text import printable
 from .broker import Broker
+from .granted import Session
 from .peer import Peer
 from .registry import Refused
-from .sessions import Session
 
 
 class Conversation:

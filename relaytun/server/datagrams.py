@@ -29,8 +29,8 @@ from ..wire import datagram
 from ..wire.datagram import COOKIE_SIZE, HEADER, Kind
 from ..wire.errors import WireError
 from ..wire.preamble import Role
+from .granted import Session
 from .port import ListeningPort
-from .sessions import Session
 
 #: Seconds in which a cookie is made; it is good in these and in the next ones.
 COOKIE_SLOT = 30.0

@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary
 from twisted.logger import Logger
 
 from ..errors import UserError
-from .sessions import Session
+from .database import opened, unusable
+from .granted import Session
 
 #: Days that are kept.
 KEPT_DAYS = 400
@@ -88,18 +89,12 @@ class Ledger:
         self._month = ""
         self._pruned = ""
         self._failing = False
+        # Nobody waits for a lock: it is tried again.
+        self._database = opened(path, _SCHEMA, patience=0)
         try:
-            if isinstance(path, Path):
-                path.touch(mode=0o600)
-            # Nobody waits for a lock: it is tried again.
-            self._database = sqlite3.connect(path, timeout=0)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_SCHEMA)
-            self._database.commit()
             self._turn_month(self.month)
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(f"cannot use {path}: {error}; move it away to start afresh") from None
+        except sqlite3.Error as error:
+            raise unusable(path, error) from None
 
     def note(self, session: Session) -> int:
         """

@@ -15,9 +15,13 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from ..errors import UserError
 from ..wire.messages import Code
+from .database import opened, unusable
 from .peer import Peer
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS owners (client_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)"
+)
 
 
 class Refused(Exception):
@@ -43,22 +47,13 @@ class Owners:
 
     def __init__(self, path: Path | str) -> None:
         """@raise UserError: if the file cannot be read."""
+        self._database = opened(path, _SCHEMA)
         try:
-            if isinstance(path, Path):
-                path.touch(mode=0o600)
-            self._database = sqlite3.connect(path)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS owners "
-                "(client_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)"
-            )
-            self._database.commit()
             self._owners: dict[str, str] = dict(
                 self._database.execute("SELECT client_id, fingerprint FROM owners")
             )
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(f"cannot read {path}: {error}; move it away to start afresh") from None
+        except sqlite3.Error as error:
+            raise unusable(path, error) from None
 
     def get(self, client_id: str) -> str | None:
         """The owner's fingerprint."""

@@ -30,8 +30,9 @@ from ..wire.errors import WireError
 from ..wire.moods import Mood
 from ..wire.preamble import Preamble, Refusal, Role
 from .admission import IN_ALL, Admission, Place
+from .granted import Session
 from .pairing import Match
-from .sessions import Session, Sessions
+from .sessions import Sessions
 
 #: Seconds for the whole preamble, and for the partner to come.
 PREAMBLE_TIMEOUT = 10.0
@@ -70,7 +71,9 @@ class Relay:
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
         # Half of the legs at most are strangers': these make room for each other, and so never
         # for those that are proven.
-        self.admission = admission or Admission(in_all=min(IN_ALL, self._most_legs // 2))
+        self.admission = (
+            Admission(in_all=min(IN_ALL, self._most_legs // 2)) if admission is None else admission
+        )
         self._legs: set[Leg | AdoptedLeg] = set()
 
     def has_room(self) -> bool:

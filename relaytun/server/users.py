@@ -137,8 +137,8 @@ class Users:
 
         @param token: as at the start.
         """
-        if token != self.token:
-            self.token = token
+        before, self.token = self.token, token
+        if not _same(before or "", token or ""):
             self.main = User(self._clock, token or "")
 
     def by_token(self, given: str | UnsetType) -> User | None:
@@ -171,7 +171,7 @@ class Users:
         before, self._users = self._users, {}
         for settings in configured:
             user = before.pop(settings.name, None)
-            if user is not None and user.token != settings.token:
+            if user is not None and not _same(user.token, settings.token):
                 user.revoked = True
                 user = None
             if user is None:
@@ -195,3 +195,7 @@ def _matches(pattern: str, name: str) -> bool:
 def _compiled(pattern: str) -> re.Pattern[str]:
     """C{*} stands for any number of characters, and nothing else for anything but itself."""
     return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def _same(token: str, other: str) -> bool:
+    return hmac.compare_digest(token.encode(), other.encode())

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from relaytun.client import providerlink
+from relaytun.client.making import check_compression
 from relaytun.client.providerlink import Links
-from relaytun.client.service import check_compression
 from relaytun.config import ServiceConfig
 from relaytun.ends import visitorlink
 from relaytun.errors import UserError

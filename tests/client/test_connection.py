@@ -329,10 +329,12 @@ class ConnectionTests(SynchronousTestCase):
     def test_request_any(self) -> None:
         """Who would have any client asks for none."""
         connection, control = self.up()
-        Deferred.fromCoroutine(connection.request_session(None, "x"))
+        asked = Deferred.fromCoroutine(connection.request_session(None, "x"))
         (request,) = control.sent
         assert isinstance(request, messages.ConnectRequest)
         self.assertIs(request.to_client_id, UNSET)
+        control.receive(created(request.service_id, request.request_id))
+        self.assertEqual(self.successResultOf(asked).session_id, "x" * 32)
         self.assertNotIn(b"toClientId", messages.encode(request))
 
     def test_request_refused(self) -> None:

@@ -184,6 +184,11 @@ class WaysTests(SynchronousTestCase):
             self.assertEqual(legs._path, ours)
             legs.learn(response)
             self.assertEqual(legs._path, path)
+            legs.learn(messages.RegisterResponse(success=True, ws_path="/x HTTP/1.1\r\nEvil: y"))
+            self.assertEqual(legs._path, path)
+        legs = ServerLegs(Route(self.clock, SERVER), None)  # type: ignore[arg-type]
+        legs.learn(messages.RegisterResponse(success=True, ws_path=""))  # That is /leg.
+        self.assertEqual(legs._path, "")
 
 
 class _Quiet:

@@ -65,6 +65,7 @@ class ClientTests(FrpCase):
         for text, word in (
             ('transport.protocol = "kcp"', "KCP"),
             ('transport.protocol = "quic"', "QUIC"),
+            ('transport.protocol = "wss"', "/~!frp"),
             ('transport.proxyURL = "socks5://p:1"', "only an HTTP proxy"),
             ("transport.heartbeatInterval = -1", "never off"),
             ("transport.tls.enable = false", "always has TLS"),

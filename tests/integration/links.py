@@ -304,7 +304,7 @@ class Traffic:
 
 class Kills:
     """
-    A server that is killed a moment after each time that a transfer moves again.
+    A server, or what leads there, that is killed a moment after each time that a transfer moves.
 
     @ivar rests: of each kill: seconds from it until bytes move, and from the server's readiness.
     """
@@ -312,9 +312,10 @@ class Kills:
     #: Seconds for which the transfer may move.
     RUN = 0.3
 
-    def __init__(self, tunnel: Tunnel, traffic: Traffic) -> None:
+    def __init__(self, restart: Callable[[], None], traffic: Traffic) -> None:
+        """@param restart: kills it, and starts it again."""
         self.rests: list[tuple[float, float]] = []
-        self._tunnel = tunnel
+        self._restart = restart
         self._traffic = traffic
 
     def go_on(self, enough: Callable[[], bool]) -> None:
@@ -323,7 +324,7 @@ class Kills:
         while not enough():
             pause.wait(self.RUN)
             killed = time.monotonic()
-            self._tunnel.restart_server()
+            self._restart()
             ready = time.monotonic()
             # What was on its way behind the link has arrived by now.
             before = list(self._traffic.taken)

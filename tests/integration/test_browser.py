@@ -15,7 +15,9 @@ from .web import service_section, start_sites
 SIZE = 16 * 1024 * 1024
 
 
-class Browser(HttpsTestCase):
+class BrowserTestCase(HttpsTestCase):
+    """A web service and, beside it, a WebSocket."""
+
     def begin_server(self, keeper: Keeper, http: str) -> Process:
         needs("chromium")
         return keeper.start_server(
@@ -37,6 +39,8 @@ class Browser(HttpsTestCase):
         self.web.page = page(SIZE)
         return server
 
+
+class Browser(BrowserTestCase):
     def check(self, scheme: str, host: str) -> None:
         browse(self, f"{scheme}://{host}:{self.listening(scheme)}/page")
         self.assertEqual(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import socket
 import subprocess
 import sys
 from typing import ClassVar
@@ -196,10 +197,12 @@ class Hosts(WebTestCase):
         self.assertEqual(self.web.wait_for("/").field("Expect"), "100-continue")
 
     def test_nginx(self) -> None:
-        """nginx behind a host name: its files, its ranges, its redirects, its own pages."""
+        """nginx behind a host name: its files, its ranges, its redirects, its refusals."""
         needs("nginx")
         _, local = start_nginx(
-            self, "absolute_redirect off; location = /moved { return 302 /small; }"
+            self,
+            "absolute_redirect off; location = /moved { return 302 /small; }\n"
+            "location /small { client_max_body_size 1k; dav_methods PUT; }",
         )
         (self.folder / "www" / "small").write_bytes(b"0123456789")
         start_sites(self, "nginx", service_section("www", local, custom_domains="nginx.example"))
@@ -210,6 +213,10 @@ class Hosts(WebTestCase):
         etag = self.curl("nginx.example", "/small").head.partition("ETag: ")[2].partition("\r")[0]
         same = self.curl("nginx.example", "/small", "--header", f"If-None-Match: {etag}")
         self.assertEqual((same.status, same.body), (304, b""))
+        (self.folder / "large").write_bytes(bytes(SIZE))
+        for expect in ("Expect:", "Expect: 100-continue"):
+            options = "--upload-file", str(self.folder / "large"), "--header", expect
+            self.assertEqual(self.curl("nginx.example", "/small", *options).status, 413)
 
     def test_websocket(self) -> None:
         """WebSockets of Python and of node: messages, a ping, a close code."""
@@ -326,32 +333,58 @@ class Failures(WebTestCase):
             self.assert_page(host, "/", "web /")
 
     def test_late(self) -> None:
-        """Who does not answer in time has not answered."""
+        """Who does not answer in time has not answered, and is not waited for any longer."""
         self.sites()
         for host in self.hosts():
             answer = self.curl(host, "/never")
             self.assertEqual((answer.code, answer.status), (0, 504))
+        eventually(
+            lambda: self.streams(self.name()) == 0,
+            lambda: f"streams are left: {self.status(self.name())}",
+        )
+        for host in self.hosts():
             self.assert_page(host, "/", "web /")
+
+    def test_stalled(self) -> None:
+        """A service that does not even read costs the server nothing once it is given up."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            start_sites(
+                self,
+                "stalled",
+                *(
+                    service_section(
+                        mode,
+                        listening.getsockname()[1],
+                        custom_domains=f"{mode}.stalled",
+                        mode=mode,
+                    )
+                    for mode in ("link", "raw")
+                ),
+            )
+            (self.folder / "large").write_bytes(bytes(4 * SIZE))
+            for mode in ("link", "raw"):
+                upload = "--upload-file", str(self.folder / "large"), "--header", "Expect:"
+                self.assertEqual(self.curl(f"{mode}.stalled", "/", *upload).status, 504)
+            eventually(
+                lambda: self.raw_streams("server") == 0 and self.streams("stalled") <= 1,
+                lambda: f"streams are left: {self.status('server')}, {self.status('stalled')}",
+            )
+
+    def raw_streams(self, name: str) -> int:
+        """How many raw ones a daemon knows of."""
+        sessions = self.status(name)["sessions"]
+        return sum(each["streams"] for each in sessions if each["mode"] == "raw")
 
     def test_killed(self) -> None:
         """When a client is killed, what is being downloaded never looks like the whole."""
-        kinds = [(kind, ()) for kind in ("half", "half-chunks", "half-rest")]
-        kinds.append(("half-rest", ("--http1.0",)))
         provider = self.sites()
-        curls = []
-        for host in self.hosts():
-            for kind, options in kinds:
-                curl = self.start(
-                    "curl", program("curl"), "--silent", "--show-error", *options,
-                    "--header", f"Host: {host}", f"http://127.0.0.1:{self.http_port}/{kind}/{SIZE}",
-                    "--output", "/dev/null",
-                )  # fmt: skip
-                curls.append((host, kind, curl))
-                self.assertTrue(self.web.halved.acquire(timeout=PATIENCE))
+        base = f"http://127.0.0.1:{self.http_port}"
+        curls = [
+            curl for host in self.hosts() for curl in self.begin_downloads(self.web, host, base)
+        ]
         provider.kill()
         self.sites()
-        for host, kind, curl in curls:
-            self.assertNotEqual(curl.wait(), 0, (host, kind))
+        self.assert_failed(curls)
         for host in self.hosts():
             self.assert_page(host, "/", "web /")
 
@@ -366,18 +399,23 @@ class Failures(WebTestCase):
             "health_check_failures": "2",
         }  # fmt: skip
         one = start_sites(self, "one", service_section("it", port, **group))
-        start_sites(self, "two", service_section("it", other.port, **group))
+        two = start_sites(self, "two", service_section("it", other.port, **group))
         seen = sorted(self.curl("group.example").text for _ in range(4))
         self.assertEqual(seen, ["other /"] * 2 + ["web /"] * 2)
         self.web.close()
         one.wait_for("it fails its health check")
         self.assertEqual([self.curl("group.example").text for _ in range(4)], ["other /"] * 4)
-        again = WebService(port=port)
-        self.addCleanup(again.close)
-        one.wait_for("it is well again")
-        eventually(
-            lambda: self.curl("group.example").text == "web /", lambda: "it does not come back"
-        )
+        other.close()
+        two.wait_for("it fails its health check")
+        self.assertEqual(self.curl("group.example").status, 503)
+        for process, word, local in ((one, "web", port), (two, "other", other.port)):
+            again = WebService(word, local)
+            self.addCleanup(again.close)
+            process.wait_for("it is well again")
+            eventually(
+                lambda word=word: self.curl("group.example").text == f"{word} /",
+                lambda word=word: f"{word} does not come back",
+            )
         one.kill()
         eventually(
             lambda: "one" not in self.status("server")["clients"],

@@ -21,11 +21,13 @@ SIZE = 5_000_000
 
 class HttpsTestCase(WebTestCase):
     """
+    @cvar sites: the client with the services that they share.
     @ivar trusted: has curl believe the authority of these tests.
     """
 
     web: ClassVar[WebService]
     authority: ClassVar[Authority]
+    sites: ClassVar[Process]
 
     def begin(self, keeper: Keeper) -> Process:
         needs("curl")
@@ -39,7 +41,7 @@ class HttpsTestCase(WebTestCase):
         type(self).web = web = WebService()
         keeper.kept.callback(web.close)
         server = self.begin_server(keeper, f"certificates = {certificates}\n")
-        start_sites(
+        type(self).sites = start_sites(
             keeper,
             "sites",
             service_section("ended", web.port, custom_domains="ended.example, *.ended.example"),
@@ -117,6 +119,35 @@ class OwnPort(HttpsTestCase):
         """TLS ends at the server, with the certificate of the folder."""
         self.check_ended()
         self.assert_page("ended.example", "/", "web /")
+
+    def test_killed(self) -> None:
+        """When a client is killed, TLS ends so that what has come is not taken for the whole."""
+        hosts = [f"{mode}-killed.ended.example" for mode in ("link", "raw")]
+
+        def run() -> Process:
+            return start_sites(
+                self,
+                "killed",
+                *(
+                    service_section(
+                        host.partition("-")[0], self.web.port, custom_domains=host,
+                        mode=host.partition("-")[0],
+                    )
+                    for host in hosts
+                ),
+            )  # fmt: skip
+
+        provider = run()
+        port = self.listening("https")
+        curls = []
+        for host in hosts:
+            resolve = "--resolve", f"{host}:{port}:127.0.0.1"
+            curls += self.begin_downloads(
+                self.web, host, *self.trusted, *resolve, f"https://{host}:{port}"
+            )
+        provider.kill()
+        run()
+        self.assert_failed(curls)
 
     def test_passed(self) -> None:
         """TLS ends at the service."""

@@ -91,6 +91,15 @@ class Ports(PublicTestCase):
         self.assertEqual(int(self.url(again).rpartition(":")[2]), port)
         self.assert_echo(port)
 
+    def test_expose_twice(self) -> None:
+        """A second one of the same port says that there is one, and the first goes on."""
+        first = self.expose(str(self.echo.port))
+        port = int(self.url(first).rpartition(":")[2])
+        second = self.expose(str(self.echo.port))
+        self.assertEqual(second.wait(), 1, second.output)
+        self.assertIn(f"another relaytun expose of port {self.echo.port} (pid ", second.output)
+        self.assert_echo(port)
+
     def test_expose_refused(self) -> None:
         """A port that may not be had is an error that says which may."""
         process = self.expose(str(self.echo.port), "--remote-port=80")
@@ -179,6 +188,8 @@ class Ports(PublicTestCase):
         process = self.provider(self.echo.port, remote_port=str(number))
         self.assert_echo(number)
         process.kill()
+        # Until it is missed, a connection may be given to it, and is lost with it.
+        eventually(lambda: self.is_gone(self.name()), lambda: "the server keeps the dead one")
         with dialled(number) as connection:  # It comes while there is nobody.
             connection.sendall(b"early")
             self.provider(self.echo.port, remote_port=str(number))

@@ -50,7 +50,7 @@ class LinkSurvivesKills(ProcessTestCase):
         before = [client.memory() for client in clients]
         with tunnel.stream() as stream:
             traffic = Traffic(stream, self.SIZE)
-            kills = Kills(tunnel, traffic)
+            kills = Kills(tunnel.restart_server, traffic)
             kills.go_on(lambda: len(kills.rests) == self.KILLS)
             traffic.finish()
         for client, then in zip(clients, before, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from relaytun import adminsocket
 from relaytun.config import format_invite, parse_invite
 
+from . import nursery
 from .processes import PATIENCE, RELAYTUN, Process, ProcessTestCase, dialled, free_port
 from .services import ask_source, take
 
@@ -85,10 +86,7 @@ class UsersTestCase(ProcessTestCase):
 
     def relaytun(self, *arguments: str) -> tuple[int, str, str]:
         """Run a subcommand to its end."""
-        done = subprocess.run(
-            [*RELAYTUN, *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE,
-        )  # fmt: skip
+        done = nursery.run([*RELAYTUN, *arguments], self.folder, os.environ, PATIENCE)
         self.assertNotIn("Traceback", done.stderr)
         return done.returncode, done.stdout, done.stderr
 
@@ -119,14 +117,14 @@ class BandwidthTests(UsersTestCase):
             began = time.monotonic()
             ask_source(free, 8 * MB)
             self.assertEqual(take(free, 8 * MB), 8 * MB)
-            self.assertLess(time.monotonic() - began, 1.0)
+            self.assertLess(time.monotonic() - began, 3.0)  # 4 s at that rate.
             for stream in streams:
                 take(stream, MB)
             began = time.monotonic()
             counts = [0, 0]
             for stream in streams:
                 stream.setblocking(False)
-            while time.monotonic() - began < 1.5:
+            while time.monotonic() - began < 2.2:
                 for number, stream in enumerate(streams):
                     try:
                         counts[number] += len(stream.recv(65536))
@@ -175,7 +173,7 @@ class RightsTests(UsersTestCase):
             self.assertEqual(take(stream, MB), MB)
         self.server_config(f"deny_networks = 127.0.0.0/8\n{public}{alice}{bob}")
         adminsocket.ask(self.folder / "server", "reload")
-        with dialled(number) as stream, self.assertRaises(ConnectionResetError):
+        with self.assertRaises(ConnectionResetError), dialled(number) as stream:
             take(stream, 1)
         imposter = self.start_of("alice", "carol", "[service:x]\nprotocol = tcp\nlocal_port = 9\n")
         imposter.wait_for("user alice may register as alice-\\*, not as carol")

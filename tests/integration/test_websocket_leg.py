@@ -37,13 +37,13 @@ class WebSocketLeg(SharedServerTestCase):
         """Two that are a channel: a visitor's over TLS, a provider's without."""
         _, _, visitor, provider = self.pair(suffix)
         one, other = self.open(), self.open(tls=False)
-        self.begin(one, visitor)
-        self.begin(other, provider)
+        self.introduce(one, visitor)
+        self.introduce(other, provider)
         for leg in (one, other):
             self.assertEqual(leg.recv(PATIENCE), b"+")
         return one, other
 
-    def begin(self, leg: ClientConnection, session: Session) -> None:
+    def introduce(self, leg: ClientConnection, session: Session) -> None:
         """The preamble, in several messages, one of them in parts."""
         preamble = session.preamble(0)
         leg.send(preamble[:7])
@@ -83,7 +83,7 @@ class WebSocketLeg(SharedServerTestCase):
         """A WebSocket and a leg at the relay port are a channel like any other."""
         _, _, visitor, provider = self.pair()
         one = self.open()
-        self.begin(one, visitor)
+        self.introduce(one, visitor)
         other = self.leg(provider).granted()
         self.assertEqual(one.recv(PATIENCE), b"+")
         one.send(b"there")

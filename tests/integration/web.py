@@ -119,6 +119,10 @@ class WebService(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self._thread.join()
+        self.drop()
+
+    def drop(self) -> None:
+        """End all connections."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -280,6 +284,36 @@ class WebTestCase(PublicTestCase):
         answer = self.curl(host, path, *options, **other)
         self.assertEqual((answer.code, answer.status, answer.body), (0, 200, text.encode()))
         return answer
+
+    def begin_downloads(self, service: WebService, host: str, *options: str) -> list[Process]:
+        """
+        Have curl download a file of each kind; C{service} has sent half of each, and waits.
+
+        @param options: for curl, with the beginning of the URL as the last one.
+        """
+        *others, base = options
+        curls = []
+        for path, version in (
+            ("half", "--http1.1"),
+            ("half-chunks", "--http1.1"),
+            ("half-rest", "--http1.1"),
+            ("half-rest", "--http1.0"),
+        ):
+            curls.append(
+                self.start(
+                    f"curl {path} {version} {host}",
+                    *(program("curl"), "--silent", "--show-error", "--noproxy", "*", version),
+                    *(*others, "--header", f"Host: {host}", "--output", "/dev/null"),
+                    f"{base}/{path}/{8 * _MIB}",
+                )
+            )
+            self.assertTrue(service.halved.acquire(timeout=PATIENCE))
+        return curls
+
+    def assert_failed(self, curls: list[Process]) -> None:
+        """Nobody takes half of a file for the whole."""
+        for curl in curls:
+            self.assertNotEqual(curl.wait(), 0, curl.name)
 
     @contextlib.contextmanager
     def kept_connection(self) -> Iterator[HTTPConnection]:

@@ -6,13 +6,15 @@ import contextlib
 import errno
 import select
 import socket
+from collections.abc import Callable
 
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.plane.accept import prepare, reset
+from relaytun.plane.accept import close_in_order, prepare, reset
 from relaytun.plane.ends import SocketEnd
+from relaytun.plane.pair import pair
 from relaytun.wire.frames import HEADER_SIZE, Reset
 
 from .test_splice import tcp_pair
@@ -30,6 +32,12 @@ class Reactor:
         self.removeReader = self.readers.discard
         self.addWriter = self.writers.add
         self.removeWriter = self.writers.discard
+        self.later: list[Callable[[], None]] = []
+
+    def callLater(self, seconds: float, act: Callable[[], None]) -> None:
+        """In the next turn."""
+        assert not seconds
+        self.later.append(act)
 
 
 class Carried:
@@ -265,6 +273,23 @@ class SocketEndTests(SynchronousTestCase):
         self.end.doWrite()
         self.assertEqual(self.reactor.readers, set())
 
+    def test_stalled_pair(self) -> None:
+        """One of a pair whose other end is reset breaks the stream even if that takes nothing."""
+        near, far = pair()
+        reactor, stream = Reactor(), Carried()
+        stream.credit = 0
+        stream.end = SocketEnd(reactor, far, stream, stream)  # type: ignore[arg-type]
+        stream.end.read_on()
+        near.send(b"bytes that nobody reads")
+        stream.end.doRead()
+        reset(near)
+        (broke,) = reactor.later
+        broke()
+        self.assertEqual(stream.causes, [Reset.PROGRAM])
+        self.assertEqual((reactor.readers, far.fileno()), (set(), -1))
+        broke()
+        self.assertEqual(stream.causes, [Reset.PROGRAM])
+
     def test_program_breaks_while_read(self) -> None:
         """A program that breaks its connection resets the stream."""
         self.end.read_on()
@@ -273,6 +298,22 @@ class SocketEndTests(SynchronousTestCase):
         self.assertEqual(self.stream.causes, [Reset.PROGRAM])
         self.assertFalse(self.stream.ended)
         self.assert_over()
+
+    def test_other_half_breaks(self) -> None:
+        """In a pair, too, what looks like the end of the bytes is none if the other half broke."""
+        for close, causes, ended in ((reset, [Reset.PROGRAM], False), (close_in_order, [], True)):
+            program, self.inner = pair()
+            self.stream = Carried()
+            self.end = SocketEnd(self.reactor, self.inner, self.stream, self.stream)  # type: ignore[arg-type]
+            self.stream.end = self.end
+            self.end.read_on()
+            program.send(b"x")
+            self.read()
+            close(program)
+            self.read()
+            self.assertEqual(self.stream.sent, b"x")
+            self.assertEqual((self.stream.causes, self.stream.ended), (causes, ended))
+            self.end.reset()
 
     def test_program_breaks_while_written(self) -> None:
         """The same when it does so while bytes come for it."""

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from relaytun.link.identity import Identity
 from relaytun.server.broker import Broker
 from relaytun.server.conversation import Conversation
+from relaytun.server.granted import Session
 from relaytun.server.peer import Peer
 from relaytun.server.registry import Owners
-from relaytun.server.sessions import Session
 from relaytun.server.users import User
 from relaytun.wire import messages
 from relaytun.wire.messages import Message, Service

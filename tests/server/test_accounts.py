@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from relaytun.errors import UserError
 from relaytun.server.accounts import INTERVAL, LEAST_GRANT, Accounts
+from relaytun.server.granted import Session
 from relaytun.server.ledger import Ledger
-from relaytun.server.sessions import Session
 from relaytun.wire import messages
 from relaytun.wire.moods import Mood
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from relaytun.server import sessions as sessions_module
-from relaytun.server.sessions import ANSWER_TIMEOUT
+from relaytun.server.granted import ANSWER_TIMEOUT
 from relaytun.wire import messages
 from relaytun.wire.messages import Service
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
+from relaytun.server.granted import ANSWER_TIMEOUT, FIRST_CHANNEL_GRACE, Session
 from relaytun.server.pairing import Match, Wait
-from relaytun.server.sessions import ANSWER_TIMEOUT, FIRST_CHANNEL_GRACE, Session
 from relaytun.wire import messages, preamble
 from relaytun.wire.moods import Mood
 from relaytun.wire.preamble import Preamble, Refusal, Role

@@ -6,11 +6,11 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..integration.links import MIB, Kills, Stream, Traffic, Tunnel
 from ..integration.netns import NamespaceTunnel
-from ..integration.processes import receive_exactly
+from ..integration.processes import Process, receive_exactly
 from .long import Soak
 
 _GIB = 1024 * MIB
@@ -47,12 +47,13 @@ class LinkSurvivesKills(_LinkSoak):
     def test_kills(self) -> None:
         """Every byte arrives, the pauses are short, and nothing is hoarded."""
         tunnel = self.tunnel
-        with self.stream() as stream, watching(tunnel) as calm:
+        clients = {"provider": tunnel.provider, "visitor": tunnel.visitor}
+        with self.stream() as stream, watching(clients) as calm:
             Traffic(stream, self.FAULTLESS).finish(self.patience)
         begin = time.monotonic()
-        with self.stream() as stream, watching(tunnel) as troubled:
+        with self.stream() as stream, watching(clients) as troubled:
             traffic = Traffic(stream, self.SIZE)
-            kills = Kills(tunnel, traffic)
+            kills = Kills(tunnel.restart_server, traffic)
             kills.go_on(lambda: min(traffic.taken) >= self.SIZE)
             traffic.finish(self.patience)
         self.note("GiB each way, equal by hash", f"{min(traffic.taken) / _GIB:.1f}")
@@ -224,15 +225,15 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 @contextlib.contextmanager
-def watching(tunnel: Tunnel) -> Iterator[dict[str, int]]:
-    """The most memory that each client has, looked at ten times a second."""
-    most = {"provider": 0, "visitor": 0}
+def watching(daemons: Mapping[str, Process]) -> Iterator[dict[str, int]]:
+    """The most memory that each of them has, looked at ten times a second."""
+    most = dict.fromkeys(daemons, 0)
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.1):
             for name in most:
-                most[name] = max(most[name], tunnel.daemons[name].memory())
+                most[name] = max(most[name], daemons[name].memory())
 
     watcher = threading.Thread(target=watch)
     watcher.start()

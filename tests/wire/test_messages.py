@@ -504,12 +504,13 @@ class ContractTests(SynchronousTestCase):
         self.both(
             FROM_SERVER,
             '{"type":"register_response","payload":{"success":true,"assignedId":"a","relay":'
-            '{"host":"r","port":9001,"protocol":"tcp"},"heartbeatTimeout":45.0}}',
+            '{"host":"r","port":9001,"protocol":"tcp"},"heartbeatTimeout":45.0,"wsPath":"/w"}}',
             messages.RegisterResponse(
                 success=True,
                 assigned_id="a",
                 relay=messages.RelayAddress(host="r", port=9001),
                 heartbeat_timeout=45.0,
+                ws_path="/w",
             ),
         )
         self.both(

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from html import escape
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .heads import RequestHead
+from .heads import RequestHead
 
 _HTML = """<!DOCTYPE html>
 <html lang="en">

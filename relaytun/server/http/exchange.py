@@ -6,19 +6,15 @@ A whole message is never in memory: who writes faster than the other side reads 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...wire import http1_body
 from ...wire.errors import WireError
 from ...wire.http1 import CHUNKED
 from . import compose
 from .backend import Backend
 from .heads import RequestHead, ResponseHead
+from .parties import Visitor
 from .routes import Route, Unreachable
 from .upgrade import Upgraded
-
-if TYPE_CHECKING:
-    from .frontend import Frontend
 
 
 class Exchange:
@@ -34,7 +30,7 @@ class Exchange:
 
     _backend: Backend
 
-    def __init__(self, frontend: Frontend, head: RequestHead, route: Route) -> None:
+    def __init__(self, frontend: Visitor, head: RequestHead, route: Route) -> None:
         self._frontend = frontend
         self._head = head
         self._route = route

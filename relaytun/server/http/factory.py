@@ -20,6 +20,7 @@ from ...interfaces import IReactor
 from .compose import Peer
 from .frontend import Frontend
 from .heads import Heads
+from .parties import TimedVisitor
 from .pool import Pool
 from .routes import Routes
 from .transport import SocketTransport
@@ -50,7 +51,7 @@ class HttpFactory(Factory):
         idle_timeout: float = 60.0,
         stall_timeout: float = 300.0,
         trusted: Iterable[IPv4Network | IPv6Network] = (),
-        own_page: Callable[[str], bytes | None] | None = None,
+        own_page: Callable[[str], bytes | None] = lambda path: None,
         observe: Callable[[int], None] = lambda status: None,
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -81,7 +82,7 @@ class HttpFactory(Factory):
         self.seconds = reactor.seconds
         self._secure = secure
         self._trusted = tuple(trusted)
-        self._frontends: set[Frontend] = set()
+        self._frontends: set[TimedVisitor] = set()
         least = min(response_timeout, head_timeout, idle_timeout)
         self._tick = max(0.01, min(_TICK, least / 4))
         self._timer: IDelayedCall | None = None
@@ -141,13 +142,13 @@ class HttpFactory(Factory):
                 trusted = any(address in network for network in self._trusted)
         return Peer(host, self._secure, trusted)
 
-    def opened(self, frontend: Frontend) -> None:
-        self._frontends.add(frontend)
+    def opened(self, visitor: TimedVisitor) -> None:
+        self._frontends.add(visitor)
         if self._timer is None:
             self._timer = self.reactor.callLater(self._tick, self._look)
 
-    def closed(self, frontend: Frontend) -> None:
-        self._frontends.discard(frontend)
+    def closed(self, visitor: TimedVisitor) -> None:
+        self._frontends.discard(visitor)
 
     @property
     def visitors(self) -> int:

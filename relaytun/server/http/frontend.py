@@ -8,7 +8,6 @@ on Twisted's transports (TLS) and on L{relaytun.server.http.transport.SocketTran
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,12 +21,9 @@ from .backend import Backend
 from .compose import Peer
 from .exchange import Exchange
 from .heads import RequestHead
+from .parties import Conversation, House
 from .pool import Pool
 from .routes import Route, Unreachable
-from .upgrade import Upgraded
-
-if TYPE_CHECKING:
-    from .factory import HttpFactory
 
 #: Bytes of further requests that are taken in while one is being answered.
 _AHEAD = 64 * 1024
@@ -43,12 +39,12 @@ class Frontend(Protocol):
     @ivar is_clogged: the visitor does not read what is written.
     """
 
-    def __init__(self, factory: HttpFactory) -> None:
+    def __init__(self, factory: House) -> None:
         self.address: tuple[str, int] | None = None
         self.deadline = math.inf
         self.is_clogged = False
         self._factory = factory
-        self._exchange: Exchange | Upgraded | None = None
+        self._exchange: Conversation | None = None
         self._head: RequestHead | None = None
         self._peer: Peer | None = None
         self._private: Pool | None = None
@@ -108,7 +104,7 @@ class Frontend(Protocol):
         self._factory.observe(status)
         self.deadline = math.inf
 
-    def upgraded(self, upgraded: Upgraded, data: bytes) -> None:
+    def upgraded(self, upgraded: Conversation, data: bytes) -> None:
         """HTTP is over; C{data} is the first for the visitor."""
         self._factory.observe(101)
         self._exchange = upgraded
@@ -302,7 +298,7 @@ class Frontend(Protocol):
         except WireError as error:
             self.refuse(400, f"The request cannot be read: {error}.")
             return
-        if factory.own_page is not None and self._is_own_page(factory.own_page(head.path)):
+        if self._is_own_page(factory.own_page(head.path)):
             return
         route = factory.routes.find(head.host, head.path)
         if route is None:

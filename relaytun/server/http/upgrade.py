@@ -6,13 +6,9 @@ Either side may end first; the other one goes on until it ends too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .backend import Backend
 from .heads import ResponseHead
-
-if TYPE_CHECKING:
-    from .frontend import Frontend
+from .parties import Visitor
 
 
 class Upgraded:
@@ -23,7 +19,7 @@ class Upgraded:
     wants_body = True
     answering = True
 
-    def __init__(self, frontend: Frontend, backend: Backend) -> None:
+    def __init__(self, frontend: Visitor, backend: Backend) -> None:
         self._frontend = frontend
         self._backend = backend
         self._visitor_ended = False

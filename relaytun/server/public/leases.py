@@ -15,10 +15,15 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ...errors import UserError
+from ..database import opened, unusable
 
 #: Seconds that a lease is kept for a holder who is away.
 KEPT = 3600.0
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS leases (kind TEXT, value TEXT, holder TEXT NOT NULL, "
+    "service TEXT NOT NULL, PRIMARY KEY (kind, value))"
+)
 
 
 @dataclass
@@ -47,22 +52,13 @@ class Leases:
         """@raise UserError: if the file cannot be read."""
         self._clock = clock
         self._leases: dict[tuple[str, str], Lease] = {}
+        self._database = opened(path, _SCHEMA)
         try:
-            if isinstance(path, Path):
-                path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, timeout=1.0)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS leases (kind TEXT, value TEXT, holder TEXT NOT NULL, "
-                "service TEXT NOT NULL, PRIMARY KEY (kind, value))"
-            )
-            self._database.commit()
             rows = self._database.execute("SELECT kind, value, holder, service FROM leases")
             for kind, value, holder, service in rows:
                 self._leases[kind, value] = Lease(holder, service, clock.seconds())
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(f"cannot read {path}: {error}; move it away to start afresh") from None
+        except sqlite3.Error as error:
+            raise unusable(path, error) from None
 
     def is_taken(self, kind: str, value: str, holder: str) -> bool:
         """Whether somebody else has it."""

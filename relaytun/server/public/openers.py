@@ -8,9 +8,10 @@ from ...ends.machinery import Machinery
 from ...interfaces import IReactor
 from ...plane.room import Room
 from ...wire.messages import Exposure
+from ..door import Accepted
 from ..http.routes import Routes
 from .names import HttpName, Serve, TlsName
-from .ports import Accepted, TcpPort, UdpPort
+from .ports import TcpPort, UdpPort
 from .title import Title
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -13,10 +11,9 @@ from ...config.values import bracketed
 from ...ends.udp_visitor import VisitorDatagrams
 from ...interfaces import IReactor
 from ...plane.datagrams import ReceiveBuffer
+from ..door import Accepted
 from ..port import ListeningPort
 from .title import Member, Title
-
-Accepted = Callable[[socket.socket, Any], None]
 
 
 class TcpPort(Title):

@@ -14,9 +14,11 @@ from ...wire import proxyprotocol
 
 def header(version: Literal["v1", "v2"], source: Any, destination: Any) -> bytes:
     """
-    @param source, destination: addresses as C{accept(2)} and C{getsockname(2)} have them.
+    @param source, destination: addresses as C{accept(2)} and C{getsockname(2)} have them; where
+        the connection went may be C{None}: the source is told all the same.
     """
-    return proxyprotocol.encode(version, _pair_of(source), _pair_of(destination))
+    where = _pair_of(source)
+    return proxyprotocol.encode(version, where, _pair_of(destination) or _nowhere(where))
 
 
 def prefixed(machinery: Machinery, sock: socket.socket, first: bytes) -> socket.socket:
@@ -28,6 +30,13 @@ def prefixed(machinery: Machinery, sock: socket.socket, first: bytes) -> socket.
     near.send(first)  # A new pair has room for a header.
     Splice(machinery.reactor, machinery.pool, sock, near, Meter(), lambda splice, mood: None)
     return far
+
+
+def _nowhere(source: tuple[str, int] | None) -> tuple[str, int] | None:
+    """An address that is none, of the same kind: a header has both or neither."""
+    if source is None:
+        return None
+    return ("::" if ":" in source[0] else "0.0.0.0"), 0
 
 
 def _pair_of(address: Any) -> tuple[str, int] | None:

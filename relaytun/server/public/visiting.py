@@ -20,9 +20,9 @@ from ...plane.pair import pair
 from ...wire import messages
 from ...wire.messages import Code, Message
 from ..broker import Broker
+from ..granted import Session
 from ..peer import Peer
 from ..relay import RefusedSocket, Relay
-from ..sessions import Session
 
 #: What the server is called in the sessions that it visits.
 NAME = "public"

@@ -47,6 +47,7 @@ class FrontTestCase(SynchronousTestCase):
             certificates=Certificates(None, Clock()),
             http=Factory(),
             other=self.other and self.take("other"),
+            is_public=lambda name: name != "pass.own",
             admission=Admission(per_address=2),
         )
 
@@ -225,6 +226,7 @@ class SharedTests(FrontTestCase):
         """What is for no host name of ours goes there untouched: by name, without one, plain."""
         for data in (
             from_openssl("relay.example", []),
+            from_openssl("pass.own", []),
             from_openssl(None, []),
             b"GET /relaytun HTTP/1.1\r\n",
         ):

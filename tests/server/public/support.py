@@ -13,8 +13,8 @@ from relaytun.link.handshake import LinkTLS
 from relaytun.link.identity import Identity
 from relaytun.plane.carriers import CarrierPool
 from relaytun.plane.pair import pair
+from relaytun.server.granted import Session
 from relaytun.server.public.visiting import Visiting
-from relaytun.server.sessions import Session
 from relaytun.wire import messages
 from relaytun.wire.messages import Exposure, Service
 from relaytun.wire.preamble import Refusal

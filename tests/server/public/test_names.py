@@ -90,7 +90,9 @@ class HttpTests(NameCase):
         route = self.routes.find("a.test", "/")
         assert route is not None
         self.assertFalse(route.may_reuse)
-        self.assertTrue(self.opened(route, member).startswith(b"PROXY "))
+        host, port = ANYBODY
+        expected = f"PROXY TCP4 {host} 0.0.0.0 {port} 0\r\nGET"
+        self.assertEqual(self.opened(route, member), expected.encode())
 
     def test_unhealthy(self) -> None:
         """When the health check fails there is nobody to be reached."""
