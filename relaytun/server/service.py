@@ -28,6 +28,7 @@ from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerConfig
 from ..draining import until_idle
+from ..errors import UserError
 from ..hooks import Hooks
 from ..interfaces import IReactor
 from ..plane.carriers import CarrierPool
