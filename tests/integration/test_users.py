@@ -220,6 +220,8 @@ class QuotaTests(UsersTestCase):
             ask_source(stream, 2 * MB)
             with self.assertRaises(ConnectionResetError):
                 take(stream, 2 * MB)
+        for process in (provider, visitor):
+            process.wait_for("the server ended a session: the quota of a user")
         (row,) = [row for row in self.stats("--by=user")["rows"] if row["user"] == "bob"]
         self.assertEqual((row["usedThisMonth"], row["quota"]), (3 * MB, 3 * MB))
         with contextlib.suppress(ConnectionResetError), dialled(port):
