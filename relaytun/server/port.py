@@ -98,6 +98,14 @@ class ListeningPort(Service):
         """No new connections; those that there are go on."""
         self.stopService()
 
+    def free(self) -> None:
+        """Listen no more, so that the number can be had at once: Twisted takes a turn for it."""
+        listening: Any = self._listening
+        if listening is not None:
+            with contextlib.suppress(OSError):
+                listening.socket.shutdown(socket.SHUT_RDWR)
+        self.stopService()
+
     def move(self) -> bool:
         """
         Listen on another number, if the kernel chose this one.

@@ -29,6 +29,7 @@ from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerConfig
 from ..draining import until_idle
+from ..errors import UserError
 from ..hooks import Hooks
 from ..interfaces import IReactor
 from ..plane.carriers import CarrierPool
@@ -250,7 +251,10 @@ class Server(MultiService):
         if invite == self._invited:
             return
         self._invited = invite
-        self._state.write("invite", invite.encode() + b"\n")
+        try:
+            self._state.write("invite", invite.encode() + b"\n")
+        except UserError as error:  # Such as a full disk: no reason not to serve.
+            self._log.error("{error}; the invite is in this log only", error=str(error))
         self._log.info("invite: {invite}", invite=invite)
 
     def unhealthy(self) -> str | None:

@@ -52,8 +52,8 @@ class Child:
         self.returncode: int | None = None
         self._waiting = threading.Lock()
         self._alive = os.pidfd_open(pid)
-        # Not at exit: processes are waited for until then.
-        weakref.finalize(self, os.close, self._alive).atexit = False
+        self._forget = weakref.finalize(self, os.close, self._alive)
+        self._forget.atexit = False  # Processes are waited for until then.
 
     def poll(self) -> int | None:
         with self._waiting:
@@ -61,12 +61,14 @@ class Child:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     self.returncode = os.waitstatus_to_exitcode(status)
+                    self._forget()
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        over = select.poll()
-        over.register(self._alive, select.POLLIN)
-        over.poll(None if timeout is None else timeout * 1000)
+        if self.poll() is None:
+            over = select.poll()
+            over.register(self._alive, select.POLLIN)
+            over.poll(None if timeout is None else timeout * 1000)
         code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)

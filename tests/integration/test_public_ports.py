@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 
+from ..foreign_client import tcp_service
 from .processes import (
     PATIENCE,
     Echo,
@@ -142,6 +143,19 @@ class Ports(PublicTestCase):
         self.assertEqual(curl.wait(), 0, curl.output)
         told, here = curl.output.split()
         self.assertEqual(told, f"127.0.0.1:{here}")
+
+    def test_changed(self) -> None:
+        """A port that is to be something else stays open: it is had again at once."""
+        client, service = self.client(), tcp_service("echo")
+        client.provide(self.echo.port)
+        number = free_port()
+        for version in ("v1", "v2", "v1"):
+            exposure = {"service": "echo", "remotePort": number, "proxyProtocol": version}
+            client.say("update_services", services=[service], exposures=[exposure])
+            self.assertEqual(client.wait_for("exposed").get("message", ""), "")
+            with dialled(number) as connection:
+                begin = b"PROXY" if version == "v1" else b"\r\n\r\n\0"
+                self.assertEqual(receive_exactly(connection, 5), begin)
 
     def test_own_ports(self) -> None:
         """The server's own ports are nobody's."""

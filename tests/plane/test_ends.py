@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import select
 import socket
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from relaytun.plane.ends import SocketEnd
 from relaytun.plane.pair import pair
 from relaytun.wire.frames import HEADER_SIZE, Reset
 
+from ..polling import select
 from .test_splice import tcp_pair
 
 SCRATCH = 64 * 1024
@@ -105,7 +105,7 @@ class SocketEndTests(SynchronousTestCase):
 
     def wait_for(self, sock: socket.socket) -> None:
         """Until something has come."""
-        assert select.select([sock], [], [], 10)[0]
+        assert select([sock], timeout=10)[0]
 
     def fill(self) -> int:
         """Deliver until the program's socket takes no more; how much that was."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 from pathlib import Path
@@ -26,6 +25,7 @@ from relaytun.server.https.ending import twisted_address
 from relaytun.server.https.front import DECODE_ERROR, NO_TLS, UNRECOGNIZED_NAME, HttpsFront
 
 from ...link.sockets import Loop
+from ...polling import select
 from ...wire.test_clienthello import from_openssl
 from .issuer import Authority
 
@@ -162,7 +162,7 @@ class LookTests(FrontTestCase):
         self.front.accepted(far, PEER)
         prepare(near)
         near.close()
-        select.select([far], [], [], 5)
+        select([far], timeout=5)
         self.loop.turn()
         self.assertEqual(far.fileno(), -1)
         self.assert_idle()
