@@ -222,11 +222,13 @@ class Reflector(Service):
         relay: ListeningPort,
     ) -> None:
         """
+        @param answering: for what comes over UDP.
         @param host: the address to listen on.
         @param port: 0 for any; C{None} for the one after C{relay}'s if that is free, and any if
             it is not.
         """
-        self.streams = StreamReflector(reactor, answering)
+        # Counted by itself: whoever lies about his address over UDP takes nothing from these.
+        self.streams = StreamReflector(reactor, Answering(reactor))
         self._reactor = reactor
         self._answering = answering
         self._host = host
