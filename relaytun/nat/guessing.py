@@ -14,8 +14,10 @@ getting to the peer's, where a packet that nobody asked for yet may take the por
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -95,6 +97,7 @@ class Guessing:
         self._predicts = allowed and hard.policy != "no" and bool(hard.step)
         self._birthday = allowed and hard.policy == "birthday"
         self.probing = False
+        self._ports: Iterator[int] = iter(())
         self.extra = 0.0
         if self._birthday:
             self.extra = self._birthday_at + _HEAD_START + PROBES / RATE + _AFTERWARDS - 5
@@ -156,14 +159,15 @@ class Guessing:
     def _probe_many(self) -> None:
         self.probing = True
         # Not from a seed that anybody could know: which ports are tried is nobody's business.
-        self._probe_some(random.SystemRandom().sample(_PORTS, PROBES))
+        self._ports = iter(random.SystemRandom().sample(_PORTS, PROBES))
+        self._probe_some()
 
-    def _probe_some(self, ports: list[int]) -> None:
-        batch = int(RATE * _BATCH)
-        for port in ports[:batch]:
+    def _probe_some(self) -> None:
+        batch = list(itertools.islice(self._ports, int(RATE * _BATCH)))
+        for port in batch:
             self._puncher.knock(self._puncher.main, (self._hard.address[0], port))
-        if ports[batch:]:
-            self._later(_BATCH, self._probe_some, ports[batch:])
+        if batch:
+            self._later(_BATCH, self._probe_some)
 
 
 def spare_descriptors() -> int:
