@@ -42,6 +42,10 @@ from .direct import Direct, Found, Gathered
 TCP_FIRST = 0.3
 #: Candidates of one protocol.
 _MOST = 8
+_LOCAL = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
 
 
 class NoDirectPath(UserError):
@@ -275,7 +279,7 @@ class _Meeting:
         """A TCP connection to somebody."""
         prepare(sock)
         host = sock.getpeername()[0]
-        self._prove(sock, "lan" if ipaddress.ip_address(host).is_private else "tcp-direct")
+        self._prove(sock, "lan" if _is_local(host) else "tcp-direct")
 
     def _punched(self, path: UdpPath) -> None:
         self._path = path
@@ -341,6 +345,12 @@ class _Meeting:
         if self._path is not None:
             self._path.close()
             self._path = None
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address is of a network of one's own (RFC 1918, RFC 4193)."""
+    address = ipaddress.ip_address(host)
+    return any(address in network for network in _LOCAL if network.version == address.version)
 
 
 def _candidates(
