@@ -11,22 +11,26 @@ other.
     meet <================= both at the same time ==================> meet
 
 The visitor tries as soon as the link has a channel through the relay, three times in short order,
-then less and less often, and again when a direct channel was lost.  What meeting means on the
+then less and less often, and again when a direct channel was lost.  A link of a udp service wants a
+punched path for its datagrams, too; when it has the one and lacks the other, that is looked for
+alone: an offer without TCP and without QUIC.  What meeting means on the
 network is a L{Network}'s business; what is done with a connection that comes of it, the link's.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..ends.directdatagrams import PunchedPath
+from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..link.channel import Channel
 from ..wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message
@@ -79,15 +83,15 @@ class Network(Protocol):
         key: bytes,
         visitor: bool,
         found: Found,
+        punched: Callable[[PunchedPath], None] | None,
     ) -> Deferred[None]:
         """
         Try to reach each other; done when C{found} has said yes, or when there is no hope.
 
         @param key: known to both clients and to nobody else.
+        @param punched: gets a path for datagrams, if there has to be one; then it is done when
+            that is found, too, or when there is no hope for it.
         """
-
-
-Found = Callable[[socket.socket, str], "Deferred[bool]"]
 
 
 class Direct:
@@ -106,11 +110,11 @@ class Direct:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        punched: FoundPunched | None = None,
     ) -> None:
         """
         @param session: the one of the link's last channel.
-        @param found: gets each connection that comes, and how it came; says whether it leads to the
-            other client, and is in use now.
+        @param punched: if datagrams are to have a path, too.
         """
         self.why = "not tried yet"
         self._clock = clock
@@ -118,6 +122,9 @@ class Direct:
         self._visitor = visitor
         self._session = session
         self._found = found
+        self._use_punched = punched
+        self._has_channel = False
+        self._has_punched = False
         self._keys: dict[int, bytes] = {}
         self._generation = 0
         self._attempt = 0
@@ -135,10 +142,11 @@ class Direct:
         self._keys[channel.generation] = key
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]
-        if channel.path:
+        self._has_channel = bool(channel.path)
+        if self._has_channel:
             self.why = ""
-            self._tries = 0
-            self._wait_no_more()
+        if self._is_complete:
+            self._succeeded()
         elif self._visitor and self._running is None and self._wait is None:
             self._try_in(AT_ONCE if not self._tries else self._pause())
 
@@ -171,12 +179,35 @@ class Direct:
         if self._running is not None:
             self._running.cancel()
 
+    @property
+    def _is_complete(self) -> bool:
+        """Whether there is nothing to look for."""
+        return self._has_channel and (self._has_punched or self._use_punched is None)
+
+    def _succeeded(self) -> None:
+        self._tries = 0
+        self._wait_no_more()
+
+    def _punched(self, path: PunchedPath) -> None:
+        """A path for datagrams."""
+        assert self._use_punched is not None
+        self._has_punched = True
+        if self._is_complete:
+            self._succeeded()
+        self._use_punched(path, self._punched_lost)
+
+    def _punched_lost(self) -> None:
+        self._has_punched = False
+        if self._visitor and not self._closed and self._running is None and self._wait is None:
+            self._try_in(AT_ONCE if not self._tries else self._pause())
+
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
         session = self._session()
         if session is None or session.tell is None:
             return
         ours = await self._network.gather()
+        alone = self._has_channel
         try:
             self._attempt += 1
             self._answer, self._go = Deferred(), Deferred()
@@ -186,18 +217,22 @@ class Direct:
                     session_id=session.id,
                     attempt=self._attempt,
                     generation=self._generation,
-                    candidates=ours.candidates,
+                    candidates=_udp(ours.candidates) if alone else ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
                     step=ours.step,
                     rtt=ours.rtt,
-                    quic=ours.quic,
+                    quic=ours.quic and not alone,
                 )
             )
             key = self._keys[self._generation]
             theirs = await answered.addTimeout(ANSWER_TIMEOUT, self._clock)
             begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
             await deferLater(self._clock, begin.delay)
-            await self._network.meet(ours, theirs, key, True, self._found)
+            if alone:
+                theirs = msgspec.structs.replace(
+                    theirs, candidates=_udp(theirs.candidates), quic=False
+                )
+            await self._meet(ours, theirs, key)
         finally:
             ours.close()
 
@@ -226,9 +261,15 @@ class Direct:
             )
             begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
             await deferLater(self._clock, begin.delay)
-            await self._network.meet(ours, offer, key, False, self._found)
+            await self._meet(ours, offer, key)
         finally:
             ours.close()
+
+    def _meet(
+        self, ours: Gathered, theirs: MeetingOffer | MeetingAnswer, key: bytes
+    ) -> Deferred[None]:
+        punched = None if self._use_punched is None else self._punched
+        return self._network.meet(ours, theirs, key, self._visitor, self._found, punched)
 
     def _start(self, work: object) -> None:
         running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
@@ -240,9 +281,11 @@ class Direct:
         if self._running is running:
             self._running = None
         if isinstance(result, Failure) and not result.check(CancelledError):
-            self.why = str(result.value) or type(result.value).__name__
-            self._log.debug("no direct path: {why}", why=self.why)
-        if self._visitor and not self._closed and self._wait is None and self.why:
+            why = str(result.value) or type(result.value).__name__
+            self._log.debug("no direct path: {why}", why=why)
+            if not self._has_channel:
+                self.why = why
+        if self._visitor and not self._closed and self._wait is None and not self._is_complete:
             self._try_in(self._pause())
 
     def _pause(self) -> float:
@@ -263,3 +306,7 @@ class Direct:
         if self._wait is not None and self._wait.active():
             self._wait.cancel()
         self._wait = None
+
+
+def _udp(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    return tuple(each for each in candidates if each.protocol == "udp")

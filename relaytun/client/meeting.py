@@ -2,7 +2,8 @@
 How two clients meet on the network: by TCP and by UDP at once, the better way first.
 
 TCP is tried from the very port that the reflectors have seen, UDP from the very socket; what UDP
-finds carries QUIC.  Which of the connections leads to the other client only the link's TLS tells.
+finds carries QUIC, and the datagrams of a udp service.  Which of the connections leads to the other
+client only the link's TLS tells.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ..ends.directdatagrams import PunchedPath
+from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..ends.resolve import addresses_of
 from ..errors import UserError
@@ -30,13 +33,15 @@ from ..nat.interfaces import local_address_towards, local_addresses
 from ..nat.path import UdpPath
 from ..nat.punching import UdpPunch
 from ..nat.reflection import Reflection, ask
+from ..nat.sharing import Share, SharedPath
 from ..nat.tcpopen import TcpOpen
 from ..nat.tcpreflection import TCPReflection, reusable
 from ..plane.accept import close_in_order, prepare, reset
+from ..plane.datagrams import prepare_datagrams
 from ..plane.pair import is_broken, pair
 from ..wire.messages import Candidate, MeetingAnswer, MeetingOffer, RelayAddress
 from ..wire.punch import session_of
-from .direct import Direct, Found, Gathered
+from .direct import Direct, Gathered
 
 #: Seconds that a UDP path waits for a TCP connection, which is the better one.
 TCP_FIRST = 0.3
@@ -75,10 +80,14 @@ class Meetings:
         self._reactor = reactor
 
     def make(
-        self, visitor: bool, session: Callable[[], ClientSession | None], found: Found
+        self,
+        visitor: bool,
+        session: Callable[[], ClientSession | None],
+        found: Found,
+        punched: FoundPunched | None = None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
-        return Direct(self._reactor, self._network, visitor, session, found)
+        return Direct(self._reactor, self._network, visitor, session, found, punched)
 
 
 class _Offer:
@@ -149,10 +158,13 @@ class ClientNetwork:
         key: bytes,
         visitor: bool,
         found: Found,
+        punched: Callable[[PunchedPath], None] | None,
     ) -> Deferred[None]:
         """See L{relaytun.client.direct.Network}."""
         assert isinstance(ours, _Offer)
-        meeting = _Meeting(self._reactor, ours, theirs, key, visitor, found, self._hard_nat)
+        meeting = _Meeting(
+            self._reactor, ours, theirs, key, visitor, found, punched, self._hard_nat
+        )
         return meeting.start()
 
     async def _gather(self) -> Gathered:
@@ -167,9 +179,7 @@ class ClientNetwork:
     async def _fill(self, offer: _Offer) -> None:
         places = [] if self._lan_only else await self._places()
         local = [each for each in local_addresses() if ":" not in each]
-        offer.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        offer.udp.setblocking(False)
-        offer.udp.bind(("0.0.0.0", 0))
+        offer.udp = _udp_socket()
         udp_port = offer.udp.getsockname()[1]
         seen, seen_tcp = Reflection(), Reflection()
         if places:
@@ -209,6 +219,7 @@ class _Meeting:
         key: bytes,
         visitor: bool,
         found: Found,
+        datagrams: Callable[[PunchedPath], None] | None,
         hard_nat: str,
     ) -> None:
         self._reactor = reactor
@@ -217,11 +228,13 @@ class _Meeting:
         self._key = key
         self._visitor = visitor
         self._found = found
+        self._datagrams = datagrams
         self._hard_nat = hard_nat
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._tcp: TcpOpen | None = None
         self._punch: UdpPunch | None = None
-        self._path: UdpPath | None = None
+        self._path: Share | None = None
+        self._handed = False
         self._waiting: IDelayedCall | None = None
         self._proving = 0
         self._left = 0
@@ -231,6 +244,7 @@ class _Meeting:
     def start(self) -> Deferred[None]:
         """Begin."""
         self._left = 2
+        self._with_quic = self._theirs.quic and quic.AVAILABLE
         tcp = self._of("tcp")
         if tcp and self._ours.tcp_port:
             local = "0.0.0.0", self._ours.tcp_port
@@ -240,12 +254,19 @@ class _Meeting:
             self._way_over(None)
         sock = self._ours.take_udp()
         udp = self._of("udp")
-        if sock is not None and udp and self._theirs.quic and quic.AVAILABLE:
+        if sock is not None and udp and (self._with_quic or self._datagrams is not None):
             session = session_of(
                 bytes.fromhex(self._theirs.session_id), self._theirs.attempt.to_bytes(8, "big")
             )
             self._punch = UdpPunch(
-                self._reactor, sock, self._key, session, self._visitor, udp, hard=self._hard()
+                self._reactor,
+                sock,
+                self._key,
+                session,
+                self._visitor,
+                udp,
+                hard=self._hard(),
+                make_socket=_udp_socket,
             )
             self._punch.start().addCallbacks(self._punched, self._way_over)
         else:
@@ -282,10 +303,28 @@ class _Meeting:
         self._prove(sock, "lan" if _is_local(host) else "tcp-direct")
 
     def _punched(self, path: UdpPath) -> None:
-        self._path = path
-        self._waiting = self._reactor.callLater(TCP_FIRST, self._carry, path)
+        shared = SharedPath(path)
+        if self._datagrams is not None:
+            self._handed = True
+            self._datagrams(shared.sealed)
+        else:
+            shared.sealed.close()
+        self._path = shared.quic
+        if self._won or not self._with_quic:
+            self._leave_path()
+        else:
+            self._waiting = self._reactor.callLater(TCP_FIRST, self._carry, shared.quic)
 
-    def _carry(self, path: UdpPath) -> None:
+    def _leave_path(self) -> None:
+        """No QUIC over it."""
+        path, self._path = self._path, None
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
+        if path is not None:
+            path.close()
+            self._way_over(None)
+
+    def _carry(self, path: Share) -> None:
         """A UDP path is there, and no TCP connection."""
         near, far = pair()
         pipe = quic.QuicPipe(
@@ -318,11 +357,12 @@ class _Meeting:
         self._proving -= 1
         if result is True and not self._won:
             self._won = True
-            self._stop(sock)
-            if not self._done.called:
-                self._done.callback(None)
-        else:
-            self._end_if_over()
+            if self._tcp is not None:
+                self._tcp.stop(sock)
+            self._leave_path()
+            if self._punch is not None and self._datagrams is None:
+                self._punch.stop()
+        self._end_if_over()
 
     def _way_over(self, result: Any) -> None:
         self._left -= 1
@@ -332,19 +372,31 @@ class _Meeting:
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if not (self._left or self._proving or self._won or self._done.called):
+        if self._left or self._done.called or (self._proving and not self._won):
+            return
+        if self._won or (self._handed and not (self._tcp or self._with_quic)):
+            self._done.callback(None)
+        else:
             self._done.errback(NoDirectPath(self._why))
 
-    def _stop(self, winner: socket.socket | None = None) -> None:
-        if self._waiting is not None and self._waiting.active():
-            self._waiting.cancel()
+    def _stop(self) -> None:
         if self._tcp is not None:
-            self._tcp.stop(winner)
+            self._tcp.stop()
         if self._punch is not None:
             self._punch.stop()
-        if self._path is not None:
-            self._path.close()
-            self._path = None
+        self._leave_path()
+
+
+def _udp_socket() -> socket.socket:
+    """One for punching: what is too large for the path is refused, as QUIC and probes want it."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        prepare_datagrams(sock, whole=True, batches=False)
+        sock.bind(("0.0.0.0", 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _is_local(host: str) -> bool:

@@ -62,11 +62,12 @@ class ReceiveBuffer:
         self.view = memoryview(bytearray(2 * 65536))
 
 
-def prepare_datagrams(sock: socket.socket, whole: bool = False) -> None:
+def prepare_datagrams(sock: socket.socket, whole: bool = False, batches: bool = True) -> None:
     """
     The options that every UDP socket of ours has: non-blocking, large buffers, batches.
 
     @param whole: never fragment: what is too large for the path is refused (C{EMSGSIZE}).
+    @param batches: whether its reader knows what to do with several datagrams in one piece.
     """
     sock.setblocking(False)
     with contextlib.suppress(OSError):
@@ -74,8 +75,9 @@ def prepare_datagrams(sock: socket.socket, whole: bool = False) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
     if not _LINUX:
         return
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+    if batches:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
     if whole:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
@@ -99,6 +101,15 @@ def path_mtu(sock: socket.socket) -> int:
         return sock.getsockopt(level, option) if _LINUX else 1500
     except OSError:
         return 1500
+
+
+def mtu_towards(address: tuple[str, int]) -> int:
+    """As L{path_mtu}, for a peer that no socket is connected to; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        with contextlib.suppress(OSError):
+            sock.connect(address)
+        return path_mtu(sock)
 
 
 @implementer(IReadDescriptor)
