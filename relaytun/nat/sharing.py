@@ -68,11 +68,6 @@ class SharedPath:
         path.received = self._received
         path.lost = self._lost
 
-    def close(self) -> None:
-        """Both uses are over."""
-        self.quic.close()
-        self.sealed.close()
-
     def _received(self, data: bytes) -> None:
         if data:
             (self.quic if data[0] & _QUIC else self.sealed).received(data)
