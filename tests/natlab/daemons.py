@@ -82,11 +82,12 @@ class Daemons(Keeper):
         self.kept.close()
 
     def start(self, name: str, *arguments: str, **environment: str) -> Process:
-        """A process in the namespace of that name: C{server}, C{provider} or C{visitor}."""
-        host = HOSTS[name]
+        """A process; the three daemons are where L{HOSTS} says."""
         if name == "server":
             arguments = (*arguments, f"--host={SERVER}")
-        return super().start(name, *self.lab.command(host, *arguments), **environment)
+        if name in HOSTS:
+            arguments = tuple(self.lab.command(HOSTS[name], *arguments))
+        return super().start(name, *arguments, **environment)
 
     def dial(self) -> socket.socket:
         """A program's connection to the visitor."""

@@ -182,7 +182,7 @@ class Lab:
         """A process of the test's, there: its pid is the program's."""
         return testcase.start(name, *self.command(host, *arguments), **environment)
 
-    def socket(self, host: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def open_socket(self, host: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """An IPv4 socket of this process, there, with the usual patience."""
         with self._inside(host):
             made = socket.socket(socket.AF_INET, kind)
@@ -191,13 +191,13 @@ class Lab:
 
     def udp(self, host: str, address: str = "", port: int = 0) -> socket.socket:
         """A bound UDP socket there."""
-        made = self.socket(host, socket.SOCK_DGRAM)
+        made = self.open_socket(host, socket.SOCK_DGRAM)
         made.bind((address, port))
         return made
 
     def listen(self, host: str, address: str = "127.0.0.1", port: int = 0) -> socket.socket:
         """A listening TCP socket there."""
-        made = self.socket(host)
+        made = self.open_socket(host)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((address, port))
         made.listen(1024)
@@ -205,7 +205,7 @@ class Lab:
 
     def dial(self, host: str, address: str, port: int) -> socket.socket:
         """A TCP connection from there."""
-        made = self.socket(host)
+        made = self.open_socket(host)
         try:
             made.connect((address, port))
         except BaseException:
@@ -273,6 +273,16 @@ class Lab:
         for host in "ab":
             for table in ("ip lab_cut", "netdev lab_block"):
                 self._rules(host, table, "")
+
+    def renumber(self, host: str) -> str:
+        """A client in a home gets another address of its LAN; returns it."""
+        gateway, old = self.gateway(host), self.address(host)
+        network, _, number = old.rpartition(".")
+        new = f"{network}.{int(number) + 1}"
+        lines = "addr flush dev eth0", f"addr add {new}/24 dev eth0"
+        batch = "\n".join((*lines, f"route add default via {gateway}"))
+        self.run(host, "ip", "-batch", "-", given=f"{batch}\n")
+        return new
 
     def throughput(self, source: str, target: str, *options: str, address: str = "") -> float:
         """

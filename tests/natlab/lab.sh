@@ -61,10 +61,10 @@ within() {  # HOST COMMAND...
     ip netns exec "$lab-$host" "$@"
 }
 
-ip_of() {  # HOST WORDS...: ip(8) there
+ip_of() {  # HOST LINE...: lines for ip(8) there, at once
     local host=$1
     shift
-    ip -n "$lab-$host" "$@"
+    printf '%s\n' "$@" | ip -n "$lab-$host" -batch -
 }
 
 set_keys() {  # HOST KEY=VALUE...
@@ -81,21 +81,21 @@ down() {
 
 # --- Hosts and wires ----------------------------------------------------------------------------
 
-add_host() {  # HOST
+add_host() {  # HOST [KEY=VALUE...]
     ip netns add "$lab-$1"
-    set_keys "$1" net.ipv6.conf.{all,default}.disable_ipv6=1 net.ipv4.conf.{all,default}.rp_filter=0
-    ip_of "$1" link set lo up
+    set_keys "$1" net.ipv6.conf.{all,default}.disable_ipv6=1 \
+        net.ipv4.conf.{all,default}.rp_filter=0 "${@:2}"
+    ip_of "$1" "link set lo up"
 }
 
 add_router() {  # HOST
-    add_host "$1"
-    set_keys "$1" net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0
+    add_host "$1" net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0
 }
 
 join() {  # HOST INTERFACE HOST INTERFACE
     ip link add "$2" netns "$lab-$1" type veth peer name "$4" netns "$lab-$3"
-    ip_of "$1" link set "$2" up
-    ip_of "$3" link set "$4" up
+    ip_of "$1" "link set $2 up"
+    ip_of "$3" "link set $4 up"
 }
 
 wire() {  # HOST INTERFACE HOST INTERFACE: joined, with the delay and the loss that are asked for
@@ -119,20 +119,17 @@ dl $out"
     read -r -u "$ready" line && [[ $line == ready ]] || { echo "delaybox: $line" >&2; exit 1; }
 }
 
-add_lan() {  # ROUTER ADDRESS: a bridge that netfilter does not see into
-    ip_of "$1" link add lan type bridge
+add_lan() {  # ROUTER [ADDRESS]: a bridge that netfilter does not see into
+    ip_of "$1" "link add lan type bridge" "link set lan up" ${2:+"addr add $2 dev lan"}
     set_keys "$1" net.bridge.bridge-nf-call-iptables=0 2>/dev/null || true
-    [[ -z $2 ]] || ip_of "$1" addr add "$2" dev lan
-    ip_of "$1" link set lan up
 }
 
 plug_in() {  # ROUTER INTERFACE
-    ip_of "$1" link set "$2" master lan
+    ip_of "$1" "link set $2 master lan"
 }
 
 at() {  # HOST INTERFACE ADDRESS GATEWAY
-    ip_of "$1" addr add "$3/24" dev "$2"
-    ip_of "$1" route add default via "$4"
+    ip_of "$1" "addr add $3/24 dev $2" "route add default via $4"
 }
 
 # --- NATs ---------------------------------------------------------------------------------------
@@ -232,8 +229,9 @@ refusals() {  # [CONDITION]
 add_nat() {  # ROUTER TYPE WAN-ADDRESS
     local rules
     rules=$(nat_rules "$2" "$3")
-    set_keys "$1" net.netfilter.nf_conntrack_udp_timeout{,_stream}="$udp_timeout"
     within "$1" nft -f - <<<"$rules"
+    # After the rules: the module may come with them.
+    set_keys "$1" net.netfilter.nf_conntrack_udp_timeout{,_stream}="$udp_timeout"
 }
 
 # --- The lab ------------------------------------------------------------------------------------
@@ -243,15 +241,15 @@ up() {  # TYPE_A TYPE_B
     add_router pub
     add_host s
     join s eth0 pub s
-    ip_of pub addr add $server_net.1/24 dev s
+    ip_of pub "addr add $server_net.1/24 dev s"
     at s eth0 $server_net.10 $server_net.1
-    ip_of s addr add $server_net.11/24 dev eth0
+    ip_of s "addr add $server_net.11/24 dev eth0"
     local wan_a=198.51.100.2 wan_b=192.0.2.2 upstream=pub gateway_a=198.51.100.1 gateway_b=192.0.2.1
     if [[ -n $cgn ]]; then
         add_router nc
         add_lan nc 100.64.0.1/24
         join nc wan pub na
-        ip_of pub addr add $gateway_a/24 dev na
+        ip_of pub "addr add $gateway_a/24 dev na"
         at nc wan $wan_a $gateway_a
         add_nat nc "$cgn" $wan_a
         wan_a=100.64.0.2 wan_b=100.64.0.3 upstream=nc gateway_a=100.64.0.1 gateway_b=100.64.0.1
@@ -263,8 +261,8 @@ up() {  # TYPE_A TYPE_B
         plug_in na lb
         at b eth0 192.168.1.20 192.168.1.1
         if [[ $2 == same-isolated ]]; then
-            ip_of na link set dev la type bridge_slave isolated on
-            ip_of na link set dev lb type bridge_slave isolated on
+            ip_of na "link set dev la type bridge_slave isolated on" \
+                "link set dev lb type bridge_slave isolated on"
         fi
     else
         add_home b "$2" $wan_b $upstream $gateway_b "$lan_b" 20
@@ -282,7 +280,7 @@ add_home() {  # HOST TYPE WAN-ADDRESS UPSTREAM GATEWAY LAN-NETWORK NUMBER
         add_router "$router"
         wire "$router" wan "$upstream" "$router"
         if [[ ${type%%+*} == fw ]]; then
-            add_lan "$router" ''
+            add_lan "$router"
             answer_for_both_sides "$router" "$host" "$wan" "$gateway"
         else
             add_lan "$router" "$lan.1/24"
@@ -294,7 +292,7 @@ add_home() {  # HOST TYPE WAN-ADDRESS UPSTREAM GATEWAY LAN-NETWORK NUMBER
         add_nat "$router" "$type" "$wan"
     fi
     if [[ $upstream == pub ]]; then
-        ip_of pub addr add "$gateway/24" dev "$router"
+        ip_of pub "addr add $gateway/24 dev $router"
     else
         plug_in nc "$router"
     fi
@@ -306,10 +304,8 @@ answer_for_both_sides() {  # ROUTER HOST ADDRESS GATEWAY: routed, not translated
     plug_in "$1" "l$2"
     at "$2" eth0 "$3" "$4"
     set_keys "$1" net.ipv4.neigh.{lan,wan}.proxy_delay=0
-    ip_of "$1" addr add "${3%.*}.254/32" dev wan
-    ip_of "$1" route add "$3/32" dev lan
-    ip_of "$1" route add "$4/32" dev wan
-    ip_of "$1" route add default via "$4" dev wan
+    ip_of "$1" "addr add ${3%.*}.254/32 dev wan" "route add $3/32 dev lan" \
+        "route add $4/32 dev wan" "route add default via $4 dev wan"
 }
 
 command=${1:-help}

@@ -70,7 +70,7 @@ class TypeTests(LabTestCase):
         # The one that may is the last to answer: who comes before it is let in, too.
         for number in (2, 1, 0):
             servers[number].sendto(b"%d" % number, mapped)
-        passes = []
+        passes: list[int] = []
         while not passes or passes[-1]:
             passes.append(int(sender.recv(99)))
         outer = self.outer(lab, host)
@@ -283,6 +283,15 @@ class DisturbanceTests(LabTestCase):
             self.assert_silent(server)
         lab.restore()
         self.seen(one, server)
+
+    def test_renumber(self) -> None:
+        """A client may get another address, and goes on with it."""
+        lab = self.build("portrest", "same")
+        server, old = self.udp(lab, "s", SERVER), self.udp(lab, "b", lab.address("b"))
+        self.seen(old, server)
+        self.assertEqual(lab.renumber("b"), "192.168.1.21")
+        self.assertEqual(lab.address("b"), "192.168.1.21")
+        self.seen(self.udp(lab, "b", "192.168.1.21"), server)
 
     def test_throughput(self) -> None:
         """There is a measure of what a path carries."""

@@ -1,6 +1,6 @@
 """
 Every pair of NATs: which meet by UDP, with which means, and which by TCP; written to
-C{docs/nat-matrix.rst}.
+C{docs/punching-matrix.rst}.
 
 Besides, what is not a pair of types: one LAN, carrier NATs, mappings that live for 5 s.
 """
@@ -31,7 +31,7 @@ TYPES = [
 ]
 #: NATs that let in whoever the peer's address is known of, whatever its port.
 OPEN = {"public", "fullcone", "addrrest"}
-PAGE = Path(__file__).parents[2] / "docs" / "nat-matrix.rst"
+PAGE = Path(__file__).parents[2] / "docs" / "punching-matrix.rst"
 #: Labs at a time.
 _SIDE_BY_SIDE = 4
 _USUAL_HOPS = 64
@@ -39,8 +39,8 @@ _USUAL_HOPS = 64
 _SHORT = 1.5
 _COLUMNS = ["UDP", "UDP, first packet near", "UDP, prediction", "UDP, birthday", "TCP"]
 _HEAD = """\
-Which NATs meet
-===============
+Which NATs a punch gets through
+===============================
 
 What ``python -m tests.soak PunchingMatrix`` found; it writes this page. Two clients are behind
 routers of the types of ``tests/natlab/lab.sh``, with 20 ms of one-way delay on the wire of each;

@@ -1,0 +1,110 @@
+"""Tests of L{relaytun.nat.upnp} with a fake library; L{tests.natlab} has a real router."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from relaytun.nat.portmap import MappedPort, NoMapping
+from relaytun.nat.upnp import Upnp
+
+
+class Pool:
+    """Threads that are none."""
+
+    def getThreadPool(self) -> Pool:
+        return self
+
+    def callInThreadWithCallback(self, told: Any, act: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            result, success = act(*args, **kwargs), True
+        except Exception:
+            result, success = Failure(), False
+        told(success, result)
+
+    def callFromThread(self, act: Any, *args: Any) -> None:
+        act(*args)
+
+
+class Library:
+    """What C{miniupnpc.UPnP} has, and a router behind it."""
+
+    lanaddr = "192.168.1.10"
+
+    def __init__(self) -> None:
+        self.found = 1
+        self.url = "http://192.168.1.1:5000/rootDesc.xml"
+        self.outer = "203.0.113.5"
+        self.taken: set[int] = set()
+        self.calls: list[tuple[Any, ...]] = []
+
+    def discover(self) -> int:
+        self.calls.append(("discover",))
+        return self.found
+
+    def selectigd(self) -> str:
+        return self.url
+
+    def externalipaddress(self) -> str:
+        return self.outer
+
+    def addportmapping(self, port: int, *rest: Any) -> bool:
+        if port in self.taken:
+            raise Exception("ConflictInMappingEntry")
+        self.calls.append(("add", port, *rest))
+        return True
+
+    def addanyportmapping(self, port: int, *rest: Any) -> int:
+        self.calls.append(("any", port, *rest))
+        return 4711
+
+    def deleteportmapping(self, port: int, protocol: str) -> bool:
+        self.calls.append(("delete", port, protocol))
+        raise Exception("NoSuchEntryInArray")
+
+
+class UpnpTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.library = Library()
+        self.upnp = Upnp(Pool(), lambda: self.library, lambda: "192.168.1.1")
+
+    def map(self) -> Deferred[MappedPort]:
+        return self.upnp.map("udp", 5000, 6000, 600)
+
+    def test_mapping(self) -> None:
+        """It is found once, maps what was wished for, and gives it back, heard or not."""
+        expected = MappedPort("203.0.113.5", 6000, "upnp", 600)
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(self.map()), expected)
+        self.successResultOf(self.upnp.unmap("udp", 6000))
+        add = "add", 6000, "UDP", "192.168.1.10", 5000, "relaytun", "", 600
+        self.assertEqual(self.library.calls, [("discover",), add, add, ("delete", 6000, "UDP")])
+
+    def test_taken(self) -> None:
+        """Where another host has the port, the router chooses one."""
+        self.library.taken.add(6000)
+        self.assertEqual(self.successResultOf(self.map()).port, 4711)
+
+    def test_none(self) -> None:
+        """No router, one that is not the gateway, or one with no address: no mapping."""
+        for name, value in (
+            ("found", 0),
+            ("url", "http://192.168.1.66:5000/rootDesc.xml"),
+            ("outer", ""),
+            ("outer", "0.0.0.0"),
+        ):
+            self.setUp()
+            setattr(self.library, name, value)
+            self.failureResultOf(self.map(), NoMapping)
+
+    def test_trouble(self) -> None:
+        """Whatever the library raises is told, and the next time the router is searched again."""
+        self.library.taken.add(6000)
+        self.library.addanyportmapping = lambda *_: 1 / 0  # type: ignore[method-assign]
+        error = self.failureResultOf(self.map(), NoMapping)
+        self.assertEqual(error.getErrorMessage(), "UPnP: division by zero")
+        self.failureResultOf(self.map(), NoMapping)
+        self.assertEqual(self.library.calls.count(("discover",)), 2)
