@@ -37,20 +37,22 @@ class StateDir:
                 "name another one with --state-dir or the key state_dir"
             ) from None
 
-    def lock(self) -> None:
+    def lock(self, name: str = "lock", holder: str = "relaytun process") -> None:
         """
         Hold the directory until this process ends.
 
+        @param name: of the file that stands for it; those of other names may hold it, too.
+        @param holder: what has such a file, for the message.
         @raise UserError: if another process holds it.
         """
         try:
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = self._owner()
+            owner = self._owner(name)
             self.unlock()
             raise UserError(
-                f"another relaytun process{owner} uses the state directory {self.path}; "
+                f"another {holder}{owner} uses the state directory {self.path}; "
                 "end it, or name another directory with --state-dir"
             ) from None
         except OSError as error:
@@ -116,8 +118,8 @@ class StateDir:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
 
-    def _owner(self) -> str:
+    def _owner(self, name: str) -> str:
         try:
-            return f" (pid {int((self.path / 'lock').read_bytes())})"
+            return f" (pid {int((self.path / name).read_bytes())})"
         except (OSError, ValueError):
             return ""

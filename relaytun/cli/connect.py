@@ -112,7 +112,7 @@ async def _connect(
     state = StateDir(config.state_dir)
     identity = identity_of(state)
     async with all_online(reactor, config, identity) as connections:
-        machinery = machinery_of(reactor, config, identity, state)
+        machinery = machinery_of(reactor, config, identity, state, connections)
         visitor = Visitor(machinery, connections, wish)
         over = all_finished(connections)
         try:

@@ -17,10 +17,12 @@ from ..config import ClientConfig, ConnectConfig, ServiceConfig
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..link.identity import Identity
+from ..nat.classify import in_words
 from ..statedir import StateDir
 from ..wire.messages import ClientEntry
 from ..wire.text import printable
 from .checkup import Checkup, NotNow, answers, relay_answers, resolved, usable_state_dir
+from .nat import find_out, places_of
 from .online import online
 from .show import duration
 
@@ -39,6 +41,7 @@ async def examine_client(
         await check("control port", client.control_port, "server name")
         await check("login", client.login, "identity", "control port")
         await check("relay port", client.relay_port, "login")
+        await check("direct path", client.direct_path, "login")
         for service in config.services:
             await check(f"service {service.id}", partial(client.service, service))
         for connect in config.connects:
@@ -133,6 +136,16 @@ class _Client:
             if isinstance(legs, ServerLegs) and legs.transport == "auto":
                 raise NotNow(f"{error}; until then {await _websockets(legs)}") from None
             raise
+
+    async def direct_path(self) -> str:
+        if self._config.direct == "off":
+            raise NotNow("direct = off: all goes by the relay")
+        control = self._connection.control
+        reflectors = control.response.reflectors if control is not None else ()
+        if reflectors is UNSET or not reflectors:
+            raise NotNow("the server does not tell what NAT there is: it has no reflector")
+        finding = await find_out(self._reactor, await places_of(self._reactor, reflectors))
+        return f"{in_words(finding.udp)}; relaytun nat tells what that means"
 
     async def service(self, service: ServiceConfig) -> str:
         check_compression(service)

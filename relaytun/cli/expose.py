@@ -8,6 +8,7 @@ or a name comes back to it the next time.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 
 import click
@@ -30,6 +31,19 @@ from .online import all_finished, all_online
 from .options import DOMAIN, LOCAL_ADDRESS, PORT_OR_ZERO, SUBDOMAIN, client_config, client_options
 from .running import first_of, run
 from .show import host_and_port
+
+#: The keys of a service that are options here.
+_OPTIONS = {
+    "remote_port": "--remote-port",
+    "custom_domains": "--domain",
+    "subdomain": "--subdomain",
+}
+_KEY = re.compile(rf"(?<![\w.*-])({'|'.join(_OPTIONS)})(?![\w.-])")
+
+
+def with_options(text: str) -> str:
+    """A sentence of the server's, in the words of somebody who has written no file."""
+    return _KEY.sub(lambda match: _OPTIONS[match[0]], text)
 
 
 @click.command()
@@ -98,6 +112,9 @@ async def _expose(
 ) -> None:
     state = StateDir(config.state_dir)
     identity = identity_of(state)
+    if not own_name:  # Two of one name would take each other's place again and again.
+        port = service.local_port
+        state.lock(f"expose-{port}.lock", f"relaytun expose of port {port}")
     name = f"expose-{identity.fingerprint.partition(':')[2][:8]}-{service.local_port}"
     config = msgspec.structs.replace(
         config,
@@ -132,7 +149,7 @@ async def _expose(
             over = all_finished(connections)
             exposed = await first_of(first, over)
             if exposed.error:
-                raise UserError(printable(str(exposed.message)))
+                raise UserError(with_options(printable(str(exposed.message))))
             raise await over
     finally:
         links.close()

@@ -21,6 +21,7 @@ from .doctor import doctor
 from .expose import expose
 from .id import own_id
 from .import_frp import import_frp
+from .nat import nat
 from .reload import reload_config
 from .stats import stats
 from .status import status
@@ -55,6 +56,7 @@ _COMMANDS = (
     doctor,
     expose,
     import_frp,
+    nat,
     own_id,
     reload_config,
     stats,

@@ -25,6 +25,7 @@ from ..ends.refusals import RequestError
 from ..interfaces import IReactor
 from ..wire import messages
 from ..wire.messages import Message
+from ..wire.moods import Mood
 from ..wire.text import printable
 from .signalling import Control, LoginError
 
@@ -39,6 +40,11 @@ HURRY_MOST = 5.0
 ECHO_TIMEOUT = 10.0
 #: Seconds that the good-bye to the server may take.
 GOOD_BYE = 3.0
+#: Endings of a session that its user would otherwise not understand, in words.
+ENDINGS = {
+    Mood.BYTE_LIMIT.value: "the quota of a user, or max_bytes_per_session, is used up",
+    Mood.FORBIDDEN.value: "it is not allowed any more",
+}
 #: Seconds that the answer to a request may take: the server gives a provider 10.
 ANSWER_TIMEOUT = 15.0
 
@@ -304,6 +310,8 @@ class ServerConnection(Service):
             if isinstance(message, messages.GoingAway):
                 self.going_away = True
                 self._log.info("the server ends in {wait:.0f} s at most", wait=message.seconds)
+            if isinstance(message, messages.SessionClosed) and message.reason in ENDINGS:
+                self._log.warn("the server ended a session: {why}", why=ENDINGS[message.reason])
             for listener in list(self._listeners):
                 listener.received(message)
 

@@ -69,7 +69,12 @@ class LocalPort(Service):
                 "choose another local port"
             ) from None
         self.number = self._port.getHost().port  # type: ignore[attr-defined]
-        self._acceptor = Acceptor(self._reactor, self._port, self._visitor.serve)
+        self._acceptor = Acceptor(
+            self._reactor,
+            self._port,
+            self._visitor.serve,
+            has_room=self._visitor.machinery.dialer.room.for_visitors,
+        )
 
     def startService(self) -> None:
         super().startService()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..ends.directpath import Directs
 from ..ends.machinery import Machinery
 from ..knownpeers import KnownPeers
 
@@ -12,6 +13,8 @@ from ..knownpeers import KnownPeers
 class ClientMachinery(Machinery):
     """
     @ivar known: which identities other clients had.
+    @ivar directs: makes the ways of links without the relay, if there are to be any.
     """
 
     known: KnownPeers
+    directs: Directs | None = None

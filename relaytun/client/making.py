@@ -5,6 +5,8 @@ with each server, and what its sessions share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -18,10 +20,12 @@ from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
 from ..statedir import StateDir
+from ..wire.messages import RelayAddress
 from .connection import ServerConnection
 from .httpproxy import proxy_for
 from .legdialer import ServerLegs
 from .machinery import ClientMachinery
+from .meeting import Meetings
 from .offering import Offer
 from .route import Route
 from .signalling import Control, login
@@ -111,9 +115,28 @@ def route_to(reactor: IReactor, config: ClientConfig, server: ServerAddress) -> 
 
 
 def machinery_of(
-    reactor: IReactor, config: ClientConfig, identity: Identity, state: StateDir
+    reactor: IReactor,
+    config: ClientConfig,
+    identity: Identity,
+    state: StateDir,
+    connections: Sequence[ServerConnection] = (),
 ) -> ClientMachinery:
-    """What the sessions of this client share."""
+    """
+    What the sessions of this client share.
+
+    @param connections: to the servers, whose reflectors tell how this client is seen; without any,
+        its links have no way without the relay.
+    """
+
+    def reflectors() -> Sequence[RelayAddress]:
+        for connection in connections:
+            if connection.control is not None:
+                return connection.control.response.reflectors or ()
+        return ()
+
+    directs = None
+    if connections and config.direct != "off":
+        directs = Meetings(reactor, reflectors, config.direct == "lan", config.hard_nat)
     return ClientMachinery(
         reactor=reactor,
         dialer=Dialer(reactor),
@@ -121,4 +144,5 @@ def machinery_of(
         tls=LinkTLS(identity),
         known=KnownPeers(state, lambda why: _log.warn("{why}", why=why)),
         resume_timeout=config.resume_timeout,
+        directs=directs,
     )

@@ -121,6 +121,10 @@ class Provider:
                 )
             else:
                 session.wanted(message.channel)
+        elif isinstance(message, (messages.MeetingOffer, messages.Go)):
+            session = self.sessions.get(message.session_id)
+            if session is not None:
+                self.links.meeting(session.session, message)
         elif isinstance(message, messages.SessionClosed):
             session = self.sessions.get(message.session_id)
             if session is not None:
@@ -160,6 +164,7 @@ class Provider:
             peer_fingerprint=fingerprint,
             public=offer.public is True,
             dialer=self._connection.dialer,
+            tell=self._connection.send,
         )
         self._log.info(
             "{client} visits {service}, session {id}",

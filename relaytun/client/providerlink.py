@@ -10,15 +10,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
+from ..ends.directpath import DirectPath
 from ..ends.legs import ClientSession
-from ..link.channel import Channel
+from ..link.channel import DIRECT, RELAYED, Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
 from ..link.stream import Stream
@@ -28,6 +29,7 @@ from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
 from ..wire import frames
 from ..wire.frames import LINK_ID_SIZE, Frame, Kind, Reset
+from ..wire.messages import Message
 from ..wire.preamble import Role
 from .machinery import ClientMachinery
 from .servicedialer import ServiceDialer
@@ -67,13 +69,31 @@ class Links:
         """Whether streams wait for a channel."""
         return any(known.is_waiting for known in self)
 
-    def newcomer(self, leg: socket.socket, session: ClientSession, service: ServiceConfig) -> None:
-        """A channel that has yet to prove itself; C{leg} is taken over."""
+    def newcomer(
+        self,
+        leg: socket.socket,
+        session: ClientSession,
+        service: ServiceConfig,
+        path: str = "",
+    ) -> Deferred[bool]:
+        """
+        A channel that has yet to prove itself; C{leg} is taken over.
+
+        @param path: which way it takes, if not that of the session's legs.
+        @return: fires with whether it belongs to a link.
+        """
         waiting = self._newcomers.setdefault(session, [])
         if len(waiting) >= MOST_NEWCOMERS:
             waiting[0].close()
-        waiting.append(_Newcomer(self, leg, session, service))
+        waiting.append(_Newcomer(self, leg, session, service, path))
         waiting[-1].start()
+        return waiting[-1].taken
+
+    def meeting(self, session: ClientSession, message: Message) -> None:
+        """The visitor of C{session}, or the server, says something of a way without the relay."""
+        for known in self:
+            if known.session is session and known.direct is not None:
+                known.direct.received(message)
 
     def gone(self, newcomer: _Newcomer) -> None:
         """It is none any more."""
@@ -109,6 +129,7 @@ class Links:
             return
         known.use(session)
         known.link.adopt(channel, hello)
+        newcomer.taken.callback(True)
 
     def cannot_compress(self, service: ServiceConfig) -> None:
         """Somebody opened a compressed stream all the same: say so once."""
@@ -189,6 +210,9 @@ class ProviderLink:
             visitor=False,
             resume_timeout=machinery.resume_timeout,
         )
+        self.direct: DirectPath | None = None
+        if machinery.directs is not None:
+            self.direct = machinery.directs.make(False, lambda: self.session, self._take)
         self.path: DatagramPath | None = None
         self._flows: ProviderDatagrams | None = None
         if service.protocol == "udp":
@@ -238,13 +262,25 @@ class ProviderLink:
         if self._flows is not None and self.path is not None:
             self._flows.close()
             self.path.close()
+        if self.direct is not None:
+            self.direct.close()
         self._links.forget(self)
         self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
 
     def secured(self, link: Link, channel: Channel) -> None:
         """The visitor has a new main channel."""
+        if self.direct is not None:
+            self.direct.secured(channel)
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+
+    def _take(self, sock: socket.socket, path: str) -> Deferred[bool]:
+        """A connection from the visitor, or so it seems, that does not come through the relay."""
+        session = self.session
+        if session is None:
+            reset(sock)
+            return succeed(False)
+        return self._links.newcomer(sock, session, self.service, path)
 
     def _leave_session(self) -> None:
         if self.session is not None and self.session.link is self.link:
@@ -277,16 +313,23 @@ class _Newcomer:
     _log = Logger()
 
     def __init__(
-        self, links: Links, leg: socket.socket, session: ClientSession, service: ServiceConfig
+        self,
+        links: Links,
+        leg: socket.socket,
+        session: ClientSession,
+        service: ServiceConfig,
+        path: str,
     ) -> None:
         machinery = links.machinery
         self.session = session
         self.service = service
         self._links = links
+        self.taken: Deferred[bool] = Deferred()
         self._deadline: IDelayedCall | None = None
         self._peer = Peer(session.peer_fingerprint)
         tls = machinery.tls.connection(visitor=False, peer=self._peer)
-        self.channel = Channel(machinery.reactor, leg, tls)
+        pace = DIRECT if path else RELAYED
+        self.channel = Channel(machinery.reactor, leg, tls, pace, path)
         self.channel.owner = self
 
     def start(self) -> None:
@@ -298,14 +341,16 @@ class _Newcomer:
         """Give it up."""
         self._leave()
         self.channel.close()
+        self._not_taken()
 
     def received(self, channel: Channel, frame: Frame) -> None:
         """Its first frame."""
         self._leave()
         if frame.kind != Kind.HELLO:
             refuse(channel, Reset.PROTOCOL)
-            return
-        self._links.hello(self, frame)
+        else:
+            self._links.hello(self, frame)
+        self._not_taken()
 
     def drained(self, channel: Channel) -> None:
         """It has nothing to send."""
@@ -316,6 +361,7 @@ class _Newcomer:
     def lost(self, channel: Channel, why: str) -> None:
         """It never said HELLO."""
         self._leave()
+        self._not_taken()
 
     def _secured(self, result: None) -> None:
         reactor = self._links.machinery.reactor
@@ -323,6 +369,7 @@ class _Newcomer:
 
     def _failed(self, failure: Failure) -> None:
         self._leave()
+        self._not_taken()
         failure.trap(HandshakeError, CancelledError)
         if self._peer.is_other:
             self._log.warn(
@@ -332,6 +379,10 @@ class _Newcomer:
                 seen=self._peer.seen,
                 expected=self._peer.expected,
             )
+
+    def _not_taken(self) -> None:
+        if not self.taken.called:
+            self.taken.callback(False)
 
     def _leave(self) -> None:
         self._links.gone(self)

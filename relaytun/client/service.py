@@ -84,13 +84,15 @@ class Client(MultiService):
         self._since = time.monotonic()
         self._state = StateDir(config.state_dir)
         self._identity = identity_of(self._state)
-        self._machinery = machinery_of(reactor, config, self._identity, self._state)
-        self._hooks = Hooks(reactor, config.hooks)
-        self._machinery.events.listeners.append(self._hooks.fire)
         self._offer = Offer(config.services)
         self._connections = connections_to(
             reactor, config, self._identity, transient=False, offer=self._offer
         )
+        self._machinery = machinery_of(
+            reactor, config, self._identity, self._state, self._connections
+        )
+        self._hooks = Hooks(reactor, config.hooks)
+        self._machinery.events.listeners.append(self._hooks.fire)
         self._links = Links(self._machinery)
         self._providers = [
             Provider(self._machinery, connection, config.services, self._links)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -9,6 +10,9 @@ from twisted.logger import Logger
 
 from ..config import ServiceConfig
 from ..plane.dial import Dialer
+from ..plane.room import Room
+
+_NO_DESCRIPTOR = "no file descriptor left (raise the limit: LimitNOFILE, ulimit -n)"
 
 
 class ServiceDialer:
@@ -20,11 +24,14 @@ class ServiceDialer:
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
+        self._room = Room()
         self._troubled: set[str] = set()
 
     async def dial(self, service: ServiceConfig) -> socket.socket:
         """@raise ERRORS: if it does not answer."""
         try:
+            if not self._room.for_streams():
+                raise OSError(errno.EMFILE, _NO_DESCRIPTOR)
             local = await self._dialer.dial(service.local_host, service.local_port)
         except self.ERRORS as error:
             if service.id not in self._troubled:

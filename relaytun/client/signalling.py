@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -42,9 +43,6 @@ from .route import Route
 LOGIN_TIMEOUT = 15.0
 #: The largest message taken from a server: a list of 10,000 clients has room.
 MAX_MESSAGE = 16 * 1024 * 1024
-
-#: What this process is called, for visitors that have to know whether it is still the same one.
-_PROCESS = secrets.token_hex(8)
 
 
 class LoginError(UserError):
@@ -149,7 +147,7 @@ async def _login(
             certificate=base64.b64encode(identity.der).decode("ascii"),
             proof=base64.b64encode(identity.sign(statement)).decode("ascii"),
             transient=transient,
-            process=_PROCESS,
+            process=_process(),
         )
     )
     protocol.when_lost(answered.cancel)
@@ -285,6 +283,16 @@ class _HandshakeFailed(Exception):
         super().__init__(str(reason))
         self.reason = reason
         self.status = status
+
+
+@functools.cache
+def _process() -> str:
+    """
+    What this process is called, for visitors that have to know whether it is still the same one.
+
+    Not made when this is imported: the process may be a fork of the one that did that.
+    """
+    return secrets.token_hex(8)
 
 
 def _socket_of(transport: Any) -> Any:

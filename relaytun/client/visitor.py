@@ -171,6 +171,12 @@ class Visitor:
             if self._hurries in server.connection.hurries:
                 server.connection.hurries.remove(self._hurries)
 
+    def meeting(self, message: messages.MeetingAnswer | messages.Go) -> None:
+        """The provider, or the server, says something of a way without the relay."""
+        link = self.link
+        if link is not None and link.direct is not None and message.session_id == link.session.id:
+            link.direct.received(message)
+
     def close(self) -> None:
         """End the streams, also those to be; tell the server that the session is not needed."""
         if self._asking is not None:
@@ -226,6 +232,7 @@ class Visitor:
                 raise PeerRefused("the server granted a session that there is already")
             session = session_of(granted, self.connect, self.machinery.known)
             session.dialer = server.connection.dialer
+            session.tell = server.connection.send
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise
@@ -274,7 +281,9 @@ class Visitor:
 
     def _link_over(self, session: ClientSession) -> VisitorLink:
         if self.link is None:
-            self.link = VisitorLink(self.machinery, self, session, self._link_ended)
+            self.link = VisitorLink(
+                self.machinery, self, session, self._link_ended, self.machinery.directs
+            )
             self.link.link.unreached = self._unreached
         return self.link
 
@@ -390,6 +399,8 @@ class _Server:
         """The server said this."""
         if isinstance(message, messages.SessionClosed) and message.session_id in self.ids:
             self._over(message.session_id)
+        elif isinstance(message, (messages.MeetingAnswer, messages.Go)):
+            self._visitor.meeting(message)
         elif isinstance(message, messages.GoingAway):
             self.control_down()
 

@@ -27,6 +27,8 @@ _OPTIONS = {"invite": "invite", "client_id": "client_id", "state_dir": "state_di
 _STATE_DIR = "relaytun"
 _transport = values.one_of("transport", "auto", "tcp", "ws")
 _log_format = values.one_of("log_format", "text", "json")
+_direct = values.one_of("direct", "auto", "lan", "off")
+_hard_nat = values.one_of("hard_nat", "no", "predict", "birthday")
 _connect_mode = values.one_of("mode", "auto", "link", "raw")
 
 
@@ -70,6 +72,10 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     @ivar ws_path: where the server's WebSocket is found.
     @ivar proxy: the URL of an HTTP proxy, C{http://[user:password@]host:port}; L{None}: what the
         environment says.
+    @ivar direct: which paths past the relay are looked for: C{auto}: all; C{lan}: those within one
+        network; C{off}: none, and no peer is told of an address.
+    @ivar hard_nat: what is tried where one side's router gives each destination another port:
+        C{no}: nothing; C{predict}: the ports that come next; C{birthday}: many at once, too.
     @ivar log_format: C{text} or C{json}.
     @ivar hooks: the URLs that are told, by event.
     """
@@ -85,6 +91,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     transport: str = "auto"
     ws_path: str = values.WS_PATH
     proxy: str | None = None
+    direct: str = "auto"
+    hard_nat: str = "predict"
     log_format: str = "text"
     hooks: dict[str, str] = msgspec.field(default_factory=dict)
     services: tuple[ServiceConfig, ...] = ()
@@ -147,6 +155,8 @@ def build_client(source: Source, overrides: Mapping[str, str | bool]) -> ClientC
         transport=section.get("transport", _transport, "auto"),
         ws_path=section.get("ws_path", url_path, values.WS_PATH),
         proxy=section.get("proxy", _proxy, None),
+        direct=section.get("direct", _direct, "auto"),
+        hard_nat=section.get("hard_nat", _hard_nat, "predict"),
         log_format=section.get("log_format", _log_format, "text"),
         hooks=read_hooks(source, "client"),
         services=tuple(services),

@@ -47,6 +47,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "host",
         "control_port",
         "relay_port",
+        "reflector_port",
+        "reflector_address",
         "public_host",
         "ws_path",
         "state_dir",
@@ -112,6 +114,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "transport",
         "ws_path",
         "proxy",
+        "direct",
+        "hard_nat",
         "log_format",
     ),
     "service": (

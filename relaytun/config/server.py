@@ -7,6 +7,7 @@ makes no token, key or folder.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,9 @@ class ServerConfig(VhostConfig, frozen=True, kw_only=True):
     @ivar host: the address to listen on.
     @ivar control: a port number as text, or a Twisted endpoint description, which has a colon.
     @ivar relay: likewise.
+    @ivar reflector: the port, UDP and TCP, at which clients are told how they are seen; 0: any,
+        C{auto}: the one after the relay port if it is free; L{None}: clients are not told.
+    @ivar reflector_address: of this machine, where that port is; L{None}: at C{host}.
     @ivar public_host: what clients dial for the relay; L{None}: the host by which
         they reached the control port.
     @ivar token: L{None}: the server makes one, unless it is C{open}.
@@ -72,6 +76,8 @@ class ServerConfig(VhostConfig, frozen=True, kw_only=True):
     host: str = "0.0.0.0"
     control: str = "9000"
     relay: str = "9001"
+    reflector: str | None = "auto"
+    reflector_address: str | None = None
     public_host: str | None = None
     ws_path: str = values.WS_PATH
     state_dir: Path
@@ -150,9 +156,13 @@ def _server(source: Source, section: Section) -> ServerConfig:
     control = section.get("control_port", values.listening, "9000")
     relay = section.get("relay_port", values.listening, "9001")
     metrics = section.get("metrics_port", values.listening, None)
+    reflector = None
+    if not section.empty("reflector_port"):
+        reflector = section.get("reflector_port", _reflector, "auto")
     _refuse_shared_ports(
         ("control_port", control, section),
         ("relay_port", relay, section),
+        ("reflector_port", reflector, section),
         ("metrics_port", metrics, section),
         ("vhost_http_port", vhosts.vhost_http, http),
         ("vhost_https_port", vhosts.vhost_https, http),
@@ -162,6 +172,8 @@ def _server(source: Source, section: Section) -> ServerConfig:
         host=host,
         control=control,
         relay=relay,
+        reflector=reflector,
+        reflector_address=section.get("reflector_address", _address, None),
         public_host=section.get("public_host", values.host, None),
         ws_path=section.get("ws_path", url_path, values.WS_PATH),
         state_dir=section.state_dir(_default_state_dir()),
@@ -246,6 +258,21 @@ def _default_state_dir() -> str:
 
 def _readable(text: str) -> Path:
     return check_readable(values.path(text))
+
+
+def _reflector(text: str) -> str:
+    return str(values.port_or_zero(text))
+
+
+def _address(text: str) -> str:
+    """Check an IP address that can be listened on and told to clients."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("not an address: write an IPv4 or IPv6 address of this machine") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("not one address: write the one that clients are to ask")
+    return str(address)
 
 
 def _plaintext(text: str) -> bool:

@@ -12,7 +12,7 @@ import itertools
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -95,6 +95,7 @@ class ClientSession:
     @ivar link: what its channels carry, if it is not raw.
     @ivar public: the visitor is the server itself, for somebody on the Internet.
     @ivar dialer: how its legs get to the relay; C{None}: straight to the relay port.
+    @ivar tell: says something to the server that granted it.
     @ivar path: how the last of them got there, C{relay} (to the relay port) or C{ws}.
     """
 
@@ -117,6 +118,7 @@ class ClientSession:
     compressed: bool = False
     link: Link | None = None
     dialer: LegDialer | None = None
+    tell: Callable[[messages.Message], None] | None = None
     path: str = "relay"
     public: bool = False
 
@@ -171,11 +173,13 @@ class ClientSession:
         received, sent = self.meter.backward, self.meter.forward
         streams = len(self.streams)
         more: dict[str, Any] = {}
+        path = self.path
         if not visiting:
             received, sent = sent, received
         if self.link is not None:
             received, sent = self.link.bytes_in, self.link.bytes_out
             streams, rtt = self.link.users, self.link.rtt
+            path = self.link.path or path
             if self.link.datagrams is not None:
                 more = {"datagrams": self.link.datagrams.report()}
         return {
@@ -184,7 +188,7 @@ class ClientSession:
             "service": self.service,
             "role": "visitor" if visiting else "provider",
             "mode": self.mode,
-            "path": self.path,
+            "path": path,
             "rtt": rtt,
             "streams": streams,
             "bytesIn": received,

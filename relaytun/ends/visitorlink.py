@@ -22,10 +22,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import UserError
-from ..link.channel import Channel
+from ..link.channel import DIRECT, Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
-from ..link.stream import MAIN, Stream
+from ..link.stream import BULK_SLOT, MAIN, Stream
 from ..plane import zstd
 from ..plane.compressed import CompressedEnd
 from ..plane.ends import SocketEnd
@@ -34,6 +34,7 @@ from ..wire.frames import LINK_ID_SIZE, Reset
 from ..wire.messages import Code
 from ..wire.preamble import Role
 from .datagrams import DatagramPath, datagram_session
+from .directpath import DirectPath, Directs
 from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 from .refusals import PeerRefused, RequestError
@@ -90,8 +91,12 @@ class VisitorLink:
         source: SessionSource,
         session: ClientSession,
         ended: Callable[[VisitorLink, str], None],
+        directs: Directs | None = None,
     ) -> None:
-        """@param ended: called once, with the reason, when the link is over."""
+        """
+        @param ended: called once, with the reason, when the link is over.
+        @param directs: makes its way without the relay, if it is to have one.
+        """
         self._machinery = machinery
         self._source = source
         self._ended = ended
@@ -113,6 +118,9 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
+        self.direct: DirectPath | None = None
+        if directs is not None:
+            self.direct = directs.make(True, lambda: self.session, self._take)
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "
@@ -148,6 +156,27 @@ class VisitorLink:
         if not (self.link.connected or self._patience.active()):
             self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._overdue)
 
+    def _take(self, sock: socket.socket, path: str) -> Deferred[bool]:
+        """A connection that does not go through the relay is to be the main channel."""
+        return Deferred.fromCoroutine(self._prove(sock, path))
+
+    async def _prove(self, sock: socket.socket, path: str) -> bool:
+        machinery = self._machinery
+        peer = Peer(self.session.peer_fingerprint)
+        tls = machinery.tls.connection(visitor=True, peer=peer)
+        channel = Channel(machinery.reactor, sock, tls, DIRECT, path)
+        channel.start()
+        try:
+            await channel.secured
+        except HandshakeError:
+            return False
+        if self.link.is_over() or not self.link.connected:
+            channel.close()
+            return False
+        self.link.attach(channel, MAIN)
+        self.link.drop(BULK_SLOT)
+        return True
+
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
         if process != self._provider[1]:
@@ -164,7 +193,7 @@ class VisitorLink:
         """A channel is missing."""
         if self._machinery.reactor.seconds() - self._came[slot] > _GOOD:
             self._failures[slot] = 0
-        if slot == MAIN or link.connected:
+        if slot == MAIN or (link.connected and not link.path):
             self._seek(slot)
 
     def opened(self, link: Link, stream: Stream) -> None:
@@ -180,6 +209,8 @@ class VisitorLink:
                 detour.cancel()
         if self.path is not None:
             self.path.close()
+        if self.direct is not None:
+            self.direct.close()
         words = _WORDS.get(cause, cause.name.lower())
         known = words if cause in _CERTAIN else self._why or words
         self._ended(self, self._closed or known)
@@ -189,6 +220,8 @@ class VisitorLink:
         self._have_patience()
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+        if self.direct is not None:
+            self.direct.secured(channel)
         self._source.carries(self)
 
     def _overdue(self) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
+from dataclasses import dataclass
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -31,9 +32,26 @@ from .parties import Owner
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
-#: Seconds between two PINGs, and of silence after which the channel is lost.
-PING_INTERVAL = 5.0
-DEAD_AFTER = 15.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """
+    How soon the end of a channel is found.
+
+    @ivar ping: seconds between two PINGs.
+    @ivar dead: seconds of silence after which it is lost.
+    @ivar impatience: seconds of silence after something was sent, after which it is lost.
+    """
+
+    ping: float = 5.0
+    dead: float = 15.0
+    impatience: float | None = None
+
+
+#: Through the relay, and without it, where nothing but silence tells of the end.
+RELAYED = Pace()
+DIRECT = Pace(ping=2.0, dead=6.0, impatience=1.5)
 #: Bytes after which a fresh one, with fresh keys, should take its place: a tenth of what AES-GCM is
 #: good for (RFC 8446, section 5.5: 2^24.5 records of 16 KiB).
 WORN = 32 * 1024**3
@@ -57,13 +75,22 @@ class Channel:
         fails with L{HandshakeError}.
     @ivar slot: which of its link's channels it is.
     @ivar generation: which one of those that had the slot.
+    @ivar path: which way it takes, if not that of its session's legs.
     @ivar ready: it carries streams.
     @ivar rtt: seconds, of the last PING.
     @ivar waiting: for the link: who wants to send.
     """
 
-    def __init__(self, reactor: IReactor, sock: socket.socket, tls: SSL.Connection) -> None:
+    def __init__(
+        self,
+        reactor: IReactor,
+        sock: socket.socket,
+        tls: SSL.Connection,
+        pace: Pace = RELAYED,
+        path: str = "",
+    ) -> None:
         """@param tls: on no socket, before its handshake."""
+        self.path = path
         self.owner: Owner | None = None
         self.slot = 0
         self.generation = 0
@@ -85,6 +112,9 @@ class Channel:
         self._flush: IDelayedCall | None = None
         self._heard = reactor.seconds()
         self._pinged = 0.0
+        self._pace = pace
+        self._sent = 0.0
+        self._impatience: IDelayedCall | None = None
         self._beat = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
         reactor.addReader(self)
 
@@ -143,6 +173,8 @@ class Channel:
                     # Each record of 16 KiB grows by 22 bytes; what is left is read next time.
                     self._cipher = memoryview(tls.bio_read(size + size // 512 + 1024))
                 self._cipher = self._cipher[self._sock.send(self._cipher) :]
+                if self._impatience is None:
+                    self._await_answer()
                 if not self._cipher:
                     self._cipher = self._more_cipher()
         except BlockingIOError:
@@ -171,7 +203,7 @@ class Channel:
         if self._blocked:
             self._blocked = False
             self._reactor.removeWriter(self)
-        for call in (self._flush, self._beat):
+        for call in (self._flush, self._beat, self._impatience):
             if call is not None and call.active():
                 call.cancel()
         self._queue.clear()
@@ -234,7 +266,7 @@ class Channel:
             return
         self._shaking = False
         self._beat.cancel()
-        self._beat = self._reactor.callLater(PING_INTERVAL, self._ping)
+        self._beat = self._reactor.callLater(self._pace.ping, self._ping)
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
@@ -301,16 +333,38 @@ class Channel:
 
     def _ping(self) -> None:
         now = self._reactor.seconds()
-        if now - self._heard >= DEAD_AFTER:
-            self._lose(f"nothing came for {DEAD_AFTER:.0f} s")
+        dead = self._pace.dead
+        if now - self._heard >= dead:
+            self._lose(f"nothing came for {dead:.0f} s")
             return
         if self._moved >= WORN and self.owner is not None:
             self._moved = 0
             self.owner.worn(self)
         self._pinged = now
         self.send(frames.header(Kind.PING))
-        left = self._heard + DEAD_AFTER - now
-        self._beat = self._reactor.callLater(min(PING_INTERVAL, left), self._ping)
+        left = self._heard + dead - now
+        self._beat = self._reactor.callLater(min(self._pace.ping, left), self._ping)
+
+    def _await_answer(self) -> None:
+        """Something was sent: the other side has a moment to say anything."""
+        impatience = self._pace.impatience
+        if impatience is None or self._shaking or self._impatience is not None:
+            return
+        self._sent = self._reactor.seconds()
+        self._impatience = self._reactor.callLater(impatience / 2, self._ask_for_answer, impatience)
+
+    def _ask_for_answer(self, impatience: float) -> None:
+        """Not everything is answered; a PING is."""
+        self._impatience = None
+        if self._heard < self._sent:
+            self._impatience = self._reactor.callLater(impatience / 2, self._unanswered)
+            self._pinged = self._reactor.seconds()
+            self.send(frames.header(Kind.PING))
+
+    def _unanswered(self) -> None:
+        self._impatience = None
+        if self._heard < self._sent:
+            self._lose("nothing came in answer")
 
     def _overdue(self) -> None:
         self._lose("no TLS handshake in time")

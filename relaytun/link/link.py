@@ -115,6 +115,12 @@ class Link:
         channel = self.channels.first
         return channel.rtt if channel is not None else None
 
+    @property
+    def path(self) -> str:
+        """Which way its main channel takes, if not that of the session's legs."""
+        channel = self.channels.first
+        return channel.path if channel is not None else ""
+
     def open_stream(self, flags: int = 0) -> Stream:
         """A program of the visitor's wants a stream."""
         self._numbers += 1
@@ -154,6 +160,12 @@ class Link:
         channel.send(frames.header(Kind.WELCOME, slot, generation))
         self._tell(channel)
         self.channels.arriving.add(channel)
+
+    def drop(self, slot: int) -> None:
+        """Do without the channel of C{slot}: its streams go on over the other one."""
+        channel = self.channels[slot]
+        if channel is not None:
+            self._detach(channel)
 
     def send_datagram(self, flow: int, payload: bytes | memoryview) -> bool:
         """@return: whether it is on its way; it is not if there is no room."""

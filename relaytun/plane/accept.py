@@ -163,6 +163,7 @@ class Acceptor(ReadOnly):
             try:
                 sock, address = self._listening.accept()
             except BlockingIOError:
+                self._complained = False  # Nobody waits any more.
                 self._batch = max(1, taken)
                 return
             except OSError as error:
@@ -170,7 +171,6 @@ class Acceptor(ReadOnly):
                     self._wait("no file descriptor left (raise the limit: LimitNOFILE, ulimit -n)")
                     return
                 continue  # The peer was gone before it was accepted.
-            self._complained = False
             try:
                 sock.setblocking(False)
                 self._accepted(sock, address)

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from .accept import prepare
 from .oneway import WriteOnly
+from .room import Room
 
 #: Seconds for one connection to be made.
 TIMEOUT = 10.0
@@ -34,11 +35,16 @@ _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
 
 
 class Dialer:
-    """Makes connections, and remembers which address of a name answered."""
+    """
+    Makes connections, and remembers which address of a name answered.
+
+    @ivar room: for them, and for what else there is in the process.
+    """
 
     def __init__(self, reactor: IReactor, timeout: float = TIMEOUT) -> None:
         self._reactor = reactor
         self._timeout = timeout
+        self.room = Room()
         self._answered: dict[tuple[str, int], str] = {}
 
     def dial(self, host: str, port: int) -> Deferred[socket.socket]:
@@ -47,6 +53,8 @@ class Dialer:
         @raise twisted.internet.error.ConnectError: (its subclasses) if nobody answers; also
             C{DNSLookupError} and C{OSError}, in the Deferred.
         """
+        if not self.room.for_legs():
+            return fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         literal = host if is_literal(host) else self._answered.get((host, port))
         if literal is None:
             return self._dial_name(host, port)

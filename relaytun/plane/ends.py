@@ -18,7 +18,7 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from ..wire.frames import HEADER_SIZE, Reset
 from .accept import close_in_order, reset
-from .pair import is_broken
+from .pair import is_broken, tell_when_broken
 
 #: Full chunks that are read before the reactor turns to others.
 _AT_ONCE = 1
@@ -75,6 +75,7 @@ class SocketEnd:
         self._finished = False  # The program wrote its last byte.
         self._finishing = False  # The other side did.
         self._ended = False
+        tell_when_broken(sock, self._breaks)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -186,6 +187,10 @@ class SocketEnd:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw the connection die."""
         self._broke()
+
+    def _breaks(self) -> None:
+        """In the midst of somebody else's work."""
+        self._reactor.callLater(0, self._broke)
 
     def _broke(self) -> None:
         """The program's connection is over."""

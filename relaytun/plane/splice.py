@@ -23,7 +23,7 @@ from ..wire.moods import Mood
 from .accept import close_in_order, reset
 from .carriers import BufferCarrier, CarrierPool, PipeCarrier
 from .meter import Meter
-from .pair import is_broken
+from .pair import is_broken, tell_when_broken
 from .rates import Rate, Turn
 
 #: The most that one stream moves before the reactor turns to the next.
@@ -59,6 +59,8 @@ class Splice:
         self.left = _Side(self, left)
         self.right = _Side(self, right)
         self.left.other, self.right.other = self.right, self.left
+        for sock in (left, right):
+            tell_when_broken(sock, self._breaks)
         self.left.read_on()
         self.right.read_on()
 
@@ -73,6 +75,10 @@ class Splice:
     def cut(self, mood: Mood) -> None:
         """End it now, with a reset both ways; nothing happens if it has ended."""
         self._end(mood, reset)
+
+    def _breaks(self) -> None:
+        """In the midst of somebody else's work."""
+        self.reactor.callLater(0, self.cut, Mood.ERRORY)
 
     def _end(self, mood: Mood, close: Callable[[socket.socket], None]) -> None:
         ended, self._ended = self._ended, None

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from ..events import Events
 from ..wire import messages
 from ..wire.messages import Code, Exposure, Service
+from .meetings import Meetings
 from .peer import Peer
 from .registry import Owners, Registry
 from .sessions import Sessions
@@ -40,6 +41,9 @@ class Broker:
     @ivar users: who may come, and what he may do.
     @ivar ws_path: where legs over WebSockets are to be had, C{None} for nowhere.
     @ivar relay_port: the number that clients dial; known once the relay listens.
+    @ivar reflector_port: the number of the reflector's own port, known once it listens; 0: there
+        is no reflector.
+    @ivar reflector_host: where that is, if not where the relay is.
     @ivar public: who opens services for the public, if anybody does.
     @ivar events: C{client_online}, C{client_offline}, C{service_online}, C{service_offline} of
         those that are listed, C{session_opened}, C{session_closed}, C{session_refused},
@@ -78,7 +82,10 @@ class Broker:
             session_timeout,
             self.events,
         )
+        self.meetings = Meetings(clock, self.sessions)
         self.relay_port = 0
+        self.reflector_port = 0
+        self.reflector_host: str | None = None
         self.public: PublicSide | None = None
         self.ws_path = ws_path
         self.heartbeat_timeout = heartbeat_timeout
@@ -103,6 +110,18 @@ class Broker:
         """Where C{peer} is to dial the relay: it got to the control port, so the same host."""
         host = peer.dialled_host if peer.public else self.public_host or peer.dialled_host
         return messages.RelayAddress(host=host, port=self.relay_port)
+
+    def reflectors(self, peer: Peer) -> tuple[messages.RelayAddress, ...]:
+        """Where C{peer} can ask how it is seen: on the relay port, and beside it."""
+        if not self.reflector_port:
+            return ()
+        relay = self.relay_address(peer)
+        beside = self.reflector_host or relay.host, self.reflector_port
+        return tuple(
+            messages.RelayAddress(host=host, port=port, protocol="udp")
+            for host, port in ((relay.host, relay.port), beside)
+            if port
+        )
 
     def leave(self, peer: Peer) -> None:
         """C{peer}'s connection is closed, or it has unregistered; once is enough."""
@@ -212,6 +231,7 @@ class Broker:
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
             ws_path=UNSET if self.ws_path is None else self.ws_path,
+            reflectors=self.reflectors(peer) or UNSET,
         )
 
     def client_list(self, asking: Peer | None = None) -> messages.ClientList:

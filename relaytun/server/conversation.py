@@ -73,6 +73,10 @@ class Conversation:
             self._broker.health_changed(self._peer, message)
         elif isinstance(message, messages.UpdateServices):
             self._update(message)
+        elif isinstance(message, messages.MeetingOffer):
+            self._broker.meetings.offered(self._peer, message)
+        elif isinstance(message, messages.MeetingAnswer):
+            self._broker.meetings.answered(self._peer, message)
         elif isinstance(message, messages.Unregister):
             self._peer.said_good_bye = True
             self._broker.leave(self._peer)

@@ -38,5 +38,5 @@ def opened(path: Path | str, schema: str, patience: float = PATIENCE) -> sqlite3
 
 
 def unusable(path: Path | str, error: Exception) -> UserError:
-    """@return: what there is to say of a file that cannot be used."""
-    return UserError(f"cannot use {path}: {error}; move it away to start afresh")
+    """@return: what there is to say of a file that cannot be read."""
+    return UserError(f"cannot read {path}: {error}; move it away to start afresh")

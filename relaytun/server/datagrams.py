@@ -13,33 +13,28 @@ fresh counter.
 
 from __future__ import annotations
 
-import errno
 import hmac
 import secrets
-import socket
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from twisted.application.service import Service
 
-from ..errors import UserError
 from ..interfaces import IReactor
-from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
-from ..wire import datagram
+from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer
+from ..wire import datagram, stun
 from ..wire.datagram import COOKIE_SIZE, HEADER, Kind
 from ..wire.errors import WireError
 from ..wire.preamble import Role
 from .granted import Session
-from .port import ListeningPort
+from .port import ListeningPort, udp_beside
 
 #: Seconds in which a cookie is made; it is good in these and in the next ones.
 COOKIE_SLOT = 30.0
 #: Answers to one side of a session at once, and for each second.
 ANSWERS_AT_ONCE = 8
 ANSWERS_PER_SECOND = 1.0
-
-#: Numbers that are tried, if any will do.
-MOST_MOVES = 20
 
 
 class NumberedSessions(Protocol):
@@ -90,6 +85,8 @@ class DatagramRelay(Service):
     """
     @ivar dropped: datagrams that were not passed on: of unknown sessions, from addresses that
         are not bound, for a side that is not there, over a rate or a limit, or malformed.
+    @ivar reflect: gets each packet that is no datagram of a session but may be STUN, and who sent
+        it; gives the answer, if there is one.
     """
 
     def __init__(self, reactor: IReactor, sessions: NumberedSessions, tcp: ListeningPort) -> None:
@@ -98,6 +95,7 @@ class DatagramRelay(Service):
         self._reactor = reactor
         self._sessions = sessions
         self._tcp = tcp
+        self.reflect: Callable[[memoryview, Address], bytes | None] | None = None
         self._secret = secrets.token_bytes(32)
         self._ends: WeakKeyDictionary[Session, _Ends] = WeakKeyDictionary()
         self._socket: DatagramSocket | None = None
@@ -109,26 +107,9 @@ class DatagramRelay(Service):
 
     def privilegedStartService(self) -> None:
         """@raise UserError: if the port cannot be had."""
-        for _ in range(MOST_MOVES):
-            host, port = self._tcp.address["host"], self._tcp.number
-            if not port:
-                return  # A UNIX socket has no number.
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            try:
-                sock.bind((host, port))
-                break
-            except OSError as error:
-                sock.close()
-                # A number that the kernel chose for TCP may be taken for UDP.
-                if error.errno == errno.EADDRINUSE and self._tcp.move():
-                    continue
-                raise UserError(
-                    f"cannot listen on udp:{port}, which goes with the relay port: {error.strerror}"
-                ) from None
-        else:
-            raise UserError("no number is free for the relay port, in both TCP and UDP")
-        prepare_datagrams(sock, whole=True)
+        sock = udp_beside(self._tcp, "relay port")
+        if sock is None:
+            return  # A UNIX socket has no number.
         self._socket = DatagramSocket(self._reactor, sock, ReceiveBuffer(), self.received)
 
     def stopService(self) -> None:
@@ -143,6 +124,10 @@ class DatagramRelay(Service):
             for packet in datagram.split(run, size):
                 if datagram.may_hold_bind(packet, len(packet)):
                     self._bind(packet, address)
+                elif self.reflect is not None and stun.may_be_message(packet):
+                    answer = self.reflect(packet, address)
+                    if answer is not None:
+                        self._send(memoryview(answer), len(answer), address)
                 elif not self._forward(packet, len(packet), address):
                     self.dropped += 1
 

@@ -9,6 +9,7 @@ bare sockets.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import socket
 from collections.abc import Callable
@@ -27,10 +28,13 @@ from ..endpoints import server_endpoint
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..plane.accept import Acceptor, end_in_order
+from ..plane.datagrams import prepare_datagrams
 from .access import hand_on
 
 #: Logins taken in one turn of the reactor; each costs about a millisecond until it is registered.
 LOGINS_AT_ONCE = 16
+#: Numbers that are tried for TCP and UDP together, if any will do.
+MOST_MOVES = 20
 
 _ANY_NUMBER = re.compile(r"tcp6?:(port=)?0(:|\Z)")
 
@@ -94,6 +98,14 @@ class ListeningPort(Service):
         """No new connections; those that there are go on."""
         self.stopService()
 
+    def free(self) -> None:
+        """Listen no more, so that the number can be had at once: Twisted takes a turn for it."""
+        listening: Any = self._listening
+        if listening is not None:
+            with contextlib.suppress(OSError):
+                listening.socket.shutdown(socket.SHUT_RDWR)
+        self.stopService()
+
     def move(self) -> bool:
         """
         Listen on another number, if the kernel chose this one.
@@ -128,6 +140,34 @@ class ListeningPort(Service):
         why = error.socketError if isinstance(error, CannotListenError) else error
         why = getattr(why, "strerror", None) or why
         raise UserError(f"cannot listen on {self.description}: {why}")
+
+
+def udp_beside(tcp: ListeningPort, name: str) -> socket.socket | None:
+    """
+    @param tcp: listens; where the kernel chose its number, it may get another one.
+    @param name: what it is called.
+    @return: a prepared UDP socket at the same host and number; C{None} if it has no number.
+    @raise UserError: if it cannot be had.
+    """
+    for _ in range(MOST_MOVES):
+        host, port = tcp.address["host"], tcp.number
+        if not port:
+            return None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            sock.close()
+            # A number that the kernel chose for TCP may be taken for UDP.
+            if error.errno == errno.EADDRINUSE and tcp.move():
+                continue
+            raise UserError(
+                f"cannot listen on udp:{port}, which goes with the {name}: {error.strerror}"
+            ) from None
+        prepare_datagrams(sock, whole=True)
+        return sock
+    raise UserError(f"no number is free for the {name}, in both TCP and UDP")
 
 
 def hand_to_twisted(

@@ -23,8 +23,9 @@ from ..interfaces import IReactor
 from ..plane.accept import reset
 from ..plane.carriers import CarrierPool
 from ..plane.oneway import ReadOnly
+from ..plane.room import Room
 from ..plane.splice import Splice
-from ..wire import preamble
+from ..wire import preamble, stun
 from ..wire.errors import WireError
 from ..wire.moods import Mood
 from ..wire.preamble import Preamble, Refusal, Role
@@ -44,11 +45,15 @@ RESERVED_DESCRIPTORS = 384
 
 #: Gets a socket back that was to be a leg, and why.
 RefusedSocket = Callable[[socket.socket, Refusal], None]
+#: Gets a socket, the peer's address, and what has been read.
+ReflectedSocket = Callable[[socket.socket, Any, bytes], None]
 
 
 class Relay:
     """
     @ivar open_legs: legs that are connected, in whatever state.
+    @ivar room: for them, and for what else there is in the process.
+    @ivar reflect: takes connections over that are no legs, but ask by STUN.
     """
 
     _log = Logger()
@@ -63,6 +68,8 @@ class Relay:
         self.reactor = reactor
         self.sessions = sessions
         self.open_legs = 0
+        self.room = Room()
+        self.reflect: ReflectedSocket | None = None
         self._pool = pool
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_legs = max(limit - RESERVED_DESCRIPTORS, limit // 2)
@@ -75,12 +82,12 @@ class Relay:
 
     def has_room(self) -> bool:
         """Whether there are descriptors for one more leg."""
-        return self.open_legs < self._most_legs
+        return self.open_legs < self._most_legs and self.room.for_legs()
 
     def accepted(self, sock: socket.socket, address: Any) -> None:
         """A connection to the relay port."""
         self.open_legs += 1
-        leg = Leg(self, sock, address[0] if isinstance(address, tuple) else "")
+        leg = Leg(self, sock, address)
         self._legs.add(leg)
         leg.doRead()
 
@@ -170,7 +177,7 @@ class Leg(ReadOnly):
         "session",
     )  # fmt: skip
 
-    def __init__(self, relay: Relay, sock: socket.socket, address: str) -> None:
+    def __init__(self, relay: Relay, sock: socket.socket, address: Any) -> None:
         self._relay = relay
         self._sock = sock
         self._buffer = b""
@@ -205,7 +212,8 @@ class Leg(ReadOnly):
             return
         self._buffer += data
         if not data or not preamble.could_be(self._buffer):
-            self.refuse(Refusal.MALFORMED)
+            if not data or not self._asks_by_stun():
+                self.refuse(Refusal.MALFORMED)
         elif len(self._buffer) < preamble.SIZE:
             self._await_preamble()
         else:
@@ -280,6 +288,22 @@ class Leg(ReadOnly):
         self._sock.close()
         self._relay.forget(self)
 
+    def _asks_by_stun(self) -> bool:
+        """Whether it is, or may become, no leg but a question, for somebody else to answer."""
+        reflect = self._relay.reflect
+        if reflect is None or not isinstance(self._address, tuple):
+            return False
+        if not stun.could_be(self._buffer):
+            return False
+        if len(self._buffer) < stun.TELLING:
+            self._await_preamble()
+            return True
+        self._leave_place()
+        self._stop()
+        self._relay.forget(self)
+        reflect(self._sock, self._address, self._buffer)
+        return True
+
     def _withdraw(self) -> None:
         if self.session is not None:
             self.session.pairing.withdraw(self)
@@ -297,7 +321,8 @@ class Leg(ReadOnly):
 
     def _await_preamble(self) -> None:
         if self._deadline is None:
-            self._place = self._relay.admission.enter(self._address, self.close)
+            host = self._address[0] if isinstance(self._address, tuple) else ""
+            self._place = self._relay.admission.enter(host, self.close)
             reactor = self._relay.reactor
             self._deadline = reactor.callLater(PREAMBLE_TIMEOUT, self.refuse, Refusal.MALFORMED)
             self._watch()

@@ -8,7 +8,8 @@ The server as a tree of services::
     |-- ListeningPort     control: WebSocket signalling, TLS and plain
     |-- ListeningPort     relay: legs
     |-- DatagramRelay     relay: datagrams, on the same number
-    `-- PublicSide        ports and host names of clients' services
+    |-- PublicSide        ports and host names of clients' services
+    `-- Reflector         tells clients how they are seen, UDP and TCP, unless it is off
 
 The state directory is locked before anything listens, and the invite is written when all does.
 """
@@ -28,6 +29,7 @@ from .. import __version__
 from ..adminsocket import AdminService
 from ..config import ServerConfig
 from ..draining import until_idle
+from ..errors import UserError
 from ..hooks import Hooks
 from ..interfaces import IReactor
 from ..plane.carriers import CarrierPool
@@ -45,6 +47,7 @@ from .ledger import Ledger
 from .metrics import Metrics
 from .port import LOGINS_AT_ONCE, ListeningPort, hand_to_twisted
 from .public.side import PublicSide
+from .reflector import Answering, Reflector
 from .registry import Owners
 from .relay import Relay
 from .signalling import SignallingFactory
@@ -103,6 +106,7 @@ class Server(MultiService):
             "max_ports_per_client": self._use_public,
         }
         self._admin_port: ListeningPort | None = None
+        self._reflector: Reflector | None = None
         self._invited = ""
         self._reactor = reactor
         self._since = 0.0
@@ -182,6 +186,17 @@ class Server(MultiService):
             lambda: (self._control_port.number, self._relay_port.number),
         )
         datagrams = DatagramRelay(self._reactor, self.broker.sessions, self._relay_port)
+        if config.reflector is not None:
+            answering = Answering(self._reactor)
+            datagrams.reflect = answering.answer
+            self._reflector = Reflector(
+                self._reactor,
+                answering,
+                config.reflector_address or config.host,
+                None if config.reflector == "auto" else int(config.reflector),
+                self._relay_port,
+            )
+            self._relay.reflect = self._reflector.streams.accepted
         control = hand_to_twisted(self._reactor, self._control)
         self._control_port = ListeningPort(
             self._reactor,
@@ -215,12 +230,17 @@ class Server(MultiService):
         )
         for child in children:
             child.setServiceParent(self)
+        if self._reflector is not None:
+            self._reflector.setServiceParent(self)
         super().privilegedStartService()
 
     def startService(self) -> None:
         super().startService()
         self._since = time.monotonic()
         self.broker.relay_port = self._relay_port.number
+        if self._reflector is not None:
+            self.broker.reflector_port = self._reflector.number
+            self.broker.reflector_host = self._config.reflector_address
         self.broker.sessions.start()
         self.metrics.start()
         self._reactor.callWhenRunning(self._announce)
@@ -231,7 +251,10 @@ class Server(MultiService):
         if invite == self._invited:
             return
         self._invited = invite
-        self._state.write("invite", invite.encode() + b"\n")
+        try:
+            self._state.write("invite", invite.encode() + b"\n")
+        except UserError as error:  # Such as a full disk: no reason not to serve.
+            self._log.error("{error}; the invite is in this log only", error=str(error))
         self._log.info("invite: {invite}", invite=invite)
 
     def unhealthy(self) -> str | None:
@@ -321,6 +344,7 @@ class Server(MultiService):
                     ("control", self._control_port),
                     ("relay", self._relay_port),
                     ("metrics", self._admin_port),
+                    ("reflector", self._reflector),
                     *self._public.ports,
                     ("https", self._control_port if self._public.shares_control else None),
                 )

@@ -93,6 +93,7 @@ class Vhosts(MultiService):
                 response_timeout=config.response_timeout,
                 own_page=self._own_page,
                 observe=observe,
+                has_room=has_room,
             )
             for secure in (False, True)
         ]
@@ -144,6 +145,7 @@ class Vhosts(MultiService):
             other=other,
             admission=self._admission,
             admitted=self._admitted if other is not None else lambda serve: serve,
+            is_public=self.is_public if other is not None else lambda name: True,
         )
         self._fronts.append(front)
         return self._guarded(front.accepted) if other is None else front.accepted
@@ -164,6 +166,19 @@ class Vhosts(MultiService):
     def https_port(self, control: int) -> int:
         """@param control: the number of the control port."""
         return self._https.number if self._https is not None else control
+
+    def is_public(self, name: str) -> bool:
+        """
+        Whether somebody has registered a host name, or a wildcard above it.
+
+        Where clients sign in as well, a certificate alone says nothing: the server's own name may
+        have one in the folder.  Nor may a wildcard take that name away.
+
+        @param name: in lower case.
+        """
+        if name == (self._config.public_host or "").lower():
+            return False
+        return self.routes.has_host(name) or self._who_serves(name) is not None
 
     def names_changed(self) -> None:
         """Names of HTTP services have come or gone."""

@@ -137,6 +137,20 @@ class RelayAddress(_Camel, frozen=True):
     protocol: str = "tcp"
 
 
+class Candidate(_Camel, frozen=True):
+    """
+    Where a client may be reached without the relay.
+
+    @ivar kind: how it is known: one of the client's own addresses, one that a router was asked for,
+        or the one that a reflector saw.
+    """
+
+    kind: Literal["host", "mapped", "reflexive"]
+    protocol: Literal["udp", "tcp"]
+    address: Text
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
 class ClientEntry(_Camel, frozen=True):
     """A line of the client list."""
 
@@ -230,6 +244,48 @@ class CloseSession(Message, frozen=True, tag="close_session"):
     session_id: SessionId
 
 
+class _Meeting(Message, frozen=True):
+    """
+    What the two clients of a session tell each other to meet without the relay.
+
+    @ivar attempt: rises with each.
+    @ivar generation: of the main channel of their link, whose keys are used for it.
+    @ivar nat: what kind of NAT the client is behind, for UDP.
+    @ivar step: from one destination's port to the next one's, where the NAT is C{hard}.
+    @ivar rtt: seconds between the client and the server.
+    @ivar quic: the client can do QUIC.
+    """
+
+    session_id: SessionId
+    attempt: Count
+    generation: Count
+    candidates: Annotated[tuple[Candidate, ...], Meta(max_length=16)] = ()
+    nat: Literal["open", "easy", "hard", "blocked"] = "blocked"
+    step: Annotated[int, Meta(ge=-65535, le=65535)] = 0
+    rtt: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    quic: bool = False
+
+
+class MeetingOffer(_Meeting, frozen=True, tag="offer"):
+    """The visitor proposes to meet; the server passes it on to the provider."""
+
+
+class MeetingAnswer(_Meeting, frozen=True, tag="answer"):
+    """The provider agrees; the server passes it on, and tells both when to begin."""
+
+
+class Go(Message, frozen=True, tag="go"):
+    """
+    To both clients: begin, so that both begin together.
+
+    @ivar delay: seconds to wait first.
+    """
+
+    session_id: SessionId
+    attempt: Count
+    delay: Annotated[float, Meta(ge=0, le=60)]
+
+
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """Both ways: the server sends it back as it came."""
 
@@ -250,6 +306,8 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     @ivar error: a L{Code}, with C{message} as its sentence.
     @ivar relay: where the relay port is, so that a client can see early whether it gets there.
     @ivar ws_path: the path of the control port under which there are legs over WebSockets.
+    @ivar reflectors: where a client is told by STUN, over UDP and over TCP, how it is seen: two
+        that differ at least in the port, if there are any.
     """
 
     success: bool
@@ -259,6 +317,7 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     relay: RelayAddress | UnsetType = UNSET
     heartbeat_timeout: float | UnsetType = UNSET
     ws_path: str | UnsetType = UNSET
+    reflectors: tuple[RelayAddress, ...] | UnsetType = UNSET
 
 
 class ClientList(Message, frozen=True, tag="client_list"):
@@ -374,6 +433,8 @@ FROM_CLIENT = _table(
     AcceptSession,
     RejectSession,
     CloseSession,
+    MeetingOffer,
+    MeetingAnswer,
     Heartbeat,
     Unregister,
     Error,
@@ -387,6 +448,9 @@ FROM_SERVER = _table(
     OpenChannel,
     Exposed,
     GoingAway,
+    MeetingOffer,
+    MeetingAnswer,
+    Go,
     SessionClosed,
     Heartbeat,
     Error,

@@ -46,6 +46,7 @@ class GroupTests(SynchronousTestCase):
                 "expose",
                 "id",
                 "import-frp",
+                "nat",
                 "reload",
                 "stats",
                 "status",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from msgspec import UNSET
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from relaytun.client.connection import (
     ANSWER_TIMEOUT,
     ECHO_TIMEOUT,
+    ENDINGS,
     HURRY,
     HURRY_GROWTH,
     HURRY_MOST,
@@ -89,6 +91,17 @@ class ConnectionTests(SynchronousTestCase):
         connection = self.connection(**keywords)
         connection.startService()
         return connection, control
+
+    def test_ended_session(self) -> None:
+        """Why a session was ended is said in words, if it is no matter of course."""
+        _, control = self.up()
+        with mock.patch.object(ServerConnection, "_log") as log:
+            for reason in ("byte_limit", "happy", "forbidden"):
+                control.receive(
+                    messages.SessionClosed(session_id=32 * "0", reason=reason, bytes_transferred=0)
+                )
+        words = [call.kwargs["why"] for call in log.warn.call_args_list]
+        self.assertEqual(words, [ENDINGS["byte_limit"], ENDINGS["forbidden"]])
 
     def test_back_off_doubles(self) -> None:
         """The n-th failure in a row waits up to 2^n seconds, and 30 at the most."""
@@ -316,10 +329,12 @@ class ConnectionTests(SynchronousTestCase):
     def test_request_any(self) -> None:
         """Who would have any client asks for none."""
         connection, control = self.up()
-        Deferred.fromCoroutine(connection.request_session(None, "x"))
+        asked = Deferred.fromCoroutine(connection.request_session(None, "x"))
         (request,) = control.sent
         assert isinstance(request, messages.ConnectRequest)
         self.assertIs(request.to_client_id, UNSET)
+        control.receive(created(request.service_id, request.request_id))
+        self.assertEqual(self.successResultOf(asked).session_id, "x" * 32)
         self.assertNotIn(b"toClientId", messages.encode(request))
 
     def test_request_refused(self) -> None:

@@ -150,8 +150,19 @@ class ClientTests(ConfigCase):
             "heartbeat_interval = x": "heartbeat_interval: not a time",
             "resume_timeout = 0": "resume_timeout: must be more than 0",
             "transport = udp": "transport: not a choice: use transport = auto, tcp or ws",
+            "direct = yes": "direct: not a choice: use direct = auto, lan or off",
+            "hard_nat = yes": "hard_nat: not a choice: use hard_nat = no, predict or birthday",
         }.items():
             self.assertIn(saying, self.one_problem(f"{HEAD}{body}\n"))
+
+    def test_direct(self) -> None:
+        """Which direct paths are looked for, and what is done to hard routers, may be told."""
+        config = self.client(HEAD)
+        self.assertEqual((config.direct, config.hard_nat), ("auto", "predict"))
+        config = self.client(HEAD + "direct = lan\nhard_nat = birthday\n")
+        self.assertEqual((config.direct, config.hard_nat), ("lan", "birthday"))
+        same = f'{{"invite": "{INVITE}", "direct": "lan", "hardNat": "birthday"}}'
+        self.assertEqual(self.client(same), config)
 
     def test_ways_out(self) -> None:
         """How the client gets to its server may be told, and a proxy's password is not shown."""

@@ -89,6 +89,30 @@ class ServerTests(ConfigCase):
         self.assertEqual(config, expected)
         self.assertNotIn("s3cret", repr(config))
 
+    def test_reflector(self) -> None:
+        """It is beside the relay unless a number is given; empty is none."""
+        for body, reflector in {
+            "": "auto",
+            "reflector_port =": None,
+            "reflector_port = 0": "0",
+            "reflector_port = 09003": "9003",
+        }.items():
+            self.assertEqual(self.server(f"[server]\n{body}\n").reflector, reflector)
+        config = self.server("[server]\nreflector_address = 2001:DB8::1\n")
+        self.assertEqual(config.reflector_address, "2001:db8::1")
+
+    def test_bad_reflector(self) -> None:
+        """It has a port of its own, and an address that clients can ask."""
+        for body, problem in {
+            "reflector_port = 9001": "reflector_port: is the relay_port already: take another port",
+            "reflector_port = tcp:1": "reflector_port: not a port",
+            "reflector_address = example.com": "reflector_address: not an address: write an IPv4",
+            "reflector_address = 0.0.0.0": "reflector_address: not one address",
+            "reflector_address = ff02::1": "reflector_address: not one address",
+        }.items():
+            line = self.one_problem(f"[server]\n{body}\n")
+            self.assertIn(f"server.ini: [server] {problem}", line)
+
     def test_no_file(self) -> None:
         """Without a file all is from the command line and the defaults."""
         config = load_server(None, {"control": "1", "relay": "2", "open": True, "state_dir": "x"})

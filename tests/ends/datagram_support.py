@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from itertools import compress
@@ -18,6 +17,8 @@ from relaytun.plane.meter import Meter
 from relaytun.server.datagrams import DatagramRelay
 from relaytun.wire.datagram import split
 from relaytun.wire.preamble import Role
+
+from ..polling import select
 
 KEYS = {role: bytes([role]) * 32 for role in Role}
 
@@ -38,7 +39,7 @@ class PumpedReactor(Clock):
     def pump(self) -> None:
         """Until there is nothing to be read; over loopback, what was sent is there."""
         while self.readers:
-            ready, _, _ = select.select(list(self.readers), [], [], 0)
+            ready, _ = select(self.readers)
             if not ready:
                 return
             for reader in ready:

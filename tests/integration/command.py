@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from relaytun.config import format_invite, parse_invite
 
+from . import nursery
 from .processes import (
     PATIENCE,
     RELAYTUN,
@@ -28,14 +28,12 @@ class CommandTestCase(ProcessTestCase):
 
     def relaytun(self, *arguments: str) -> tuple[int, str, str]:
         """Run a subcommand to its end; returns exit code, stdout and stderr."""
-        done = subprocess.run(
+        done = nursery.run(
             [*RELAYTUN, *arguments],
-            cwd=self.folder,
+            self.folder,
             # Nothing of whoever runs the tests is to be found.
-            env={**os.environ, "HOME": str(self.folder), "XDG_STATE_HOME": ""},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
+            {**os.environ, "HOME": str(self.folder), "XDG_STATE_HOME": ""},
+            PATIENCE,
         )
         self.assertNotIn("Traceback", done.stderr)
         return done.returncode, done.stdout, done.stderr

@@ -7,17 +7,18 @@ visitor's (near) and the service's (far).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import operator
 import random
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
+from ..polling import select
 from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port
 from .shared import Keeper
 
@@ -54,7 +55,7 @@ class Service:
 
     def waits(self) -> bool:
         """Whether there is one to be accepted."""
-        return bool(select.select([self], [], [], 0)[0])
+        return bool(select([self])[0])
 
     def drop(self) -> None:
         """Forget those that nobody wants any more."""
@@ -138,7 +139,7 @@ class Tunnel(Keeper):
         def works() -> bool:
             try:
                 with self.dial() as near:
-                    if self.service not in select.select([near, self.service], [], [], PATIENCE)[0]:
+                    if self.service not in select([near, self.service], timeout=PATIENCE)[0]:
                         return False
                     with self.service.accept() as far:
                         exchange(near, far)
@@ -185,6 +186,7 @@ class LinkTestCase(ProcessTestCase):
                 LinkTestCase._running = None
                 running[1].kept.close()
             running = type(self), self.make_tunnel()
+            atexit.register(running[1].kept.close)
             LinkTestCase._running = running
         self.tunnel = running[1]
         self.tunnel.service.drop()

@@ -27,10 +27,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from relaytun import adminsocket
 
+from . import nursery
+
 #: Seconds for anything to happen on a busy machine.
 PATIENCE = 30.0
-TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
+TWISTD = nursery.TWISTD
+RELAYTUN = nursery.RELAYTUN
 SERVICES = Path(__file__).with_name("services.py")
 #: Where the ephemeral ports of most systems begin.
 _EPHEMERAL = 32768
@@ -47,15 +49,8 @@ class Process:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._over = False
-        self.popen = subprocess.Popen(
-            arguments,
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+        self.popen = nursery.start(
+            arguments, folder, {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

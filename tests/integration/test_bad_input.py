@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..foreign_client import PATIENCE, Client, open_websocket
 from ..plane.test_datagrams import taken_by_udp
+from . import nursery
 from .processes import TWISTD, ProcessTestCase, needs, program
 
 PRINT = "sha256:" + "ab" * 32
@@ -43,15 +44,11 @@ class BadInput(ProcessTestCase):
         """Run it to its end."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        return subprocess.run(
+        return nursery.run(
             [*TWISTD, *arguments],
-            cwd=self.folder,
-            env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home), **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
+            self.folder,
+            {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home), **environment},
+            PATIENCE * 2,
         )
 
     def assert_told(
@@ -85,6 +82,8 @@ class BadInput(ProcessTestCase):
                     named = any(each.startswith(f"--{port}=") for each in arguments)
                     if not named and "_port" not in str(mistake.text):
                         arguments.append(f"--{port}=0")
+            if not any(each.startswith("--state-dir=") for each in arguments):
+                arguments.append(f"--state-dir={self.folder}/state-{number}")
             return self.twistd("-n", "--pidfile=", command, *arguments, **mistake.environment)
 
         with ThreadPoolExecutor(4) as pool:

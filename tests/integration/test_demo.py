@@ -67,9 +67,10 @@ class Demo(ProcessTestCase):
 
     def test_child_dies(self) -> None:
         """A child that dies is named with its last words, and is the end: exit 1."""
-        for name in ("server", "provider", "visitor"):
-            process = self.demo()
-            _, children = self.ready(process)
+        demos = {name: self.demo() for name in ("server", "provider", "visitor")}
+        every = {name: self.ready(process)[1] for name, process in demos.items()}
+        for name, process in demos.items():
+            children = every[name]
             os.kill(children[name], signal.SIGKILL)
             self.assertEqual(process.wait(), 1, process.output)
             process.wait_for(
@@ -77,6 +78,7 @@ class Demo(ProcessTestCase):
                 "it said last:$"
             )
             process.wait_for("^relaytun:   .*(signed in as|invite: )")
+        for children in every.values():
             self.assert_nothing_left(children)
 
     def test_killed(self) -> None:

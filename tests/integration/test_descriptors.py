@@ -45,10 +45,12 @@ class Descriptors(ProcessTestCase):
             flood.append(each)
         return flood
 
-    def assert_calm(self, process: Process, act: Callable[[], object]) -> None:
-        """For 2 s, do C{act} ten times a second; the process takes next to no CPU."""
+    def assert_calm(
+        self, process: Process, act: Callable[[], object], seconds: float = 2.0
+    ) -> None:
+        """For a while, do C{act} ten times a second; the process takes next to no CPU."""
         began, cpu = time.monotonic(), process.cpu_seconds()
-        while (elapsed := time.monotonic() - began) < 2:
+        while (elapsed := time.monotonic() - began) < seconds:
             act()
             select.select([], [], [], 0.1)
         self.assertLess((process.cpu_seconds() - cpu) / elapsed, MOST_CPU, process.output[-3000:])
@@ -139,6 +141,51 @@ class Descriptors(ProcessTestCase):
             self.assertEqual(other.receive(4), b"late")
             one.close()
             other.close()
+        self.assert_no_surprise(server)
+
+    def test_public(self) -> None:
+        """Floods of public ports and names leave both control ports and running streams alone."""
+        self.limited = "server"
+        echo = Echo()
+        self.addCleanup(echo.close)
+        server = self.start_server(
+            config="[public]\nallow_ports = 12000-32767\n"
+            "[http]\nvhost_http_port = 0\nsubdomain_host = web.test\n"
+        )
+        place = f"local_host = 127.0.0.1\nlocal_port = {echo.port}\n"
+        provider = self.start_client(
+            "provider",
+            f"[service:link]\nprotocol = tcp\nremote_port = 0\n{place}"
+            f"[service:raw]\nprotocol = tcp\nremote_port = 0\nmode = raw\n{place}"
+            f"[service:web]\nprotocol = http\nsubdomain = web\n{place}",
+        )
+        ports = {
+            mode: int(provider.wait_for(rf"{mode} is public: tcp://127.0.0.1:(\d+)")[1])
+            for mode in ("link", "raw")
+        }
+        provider.wait_for("web is public")
+        http = self.status("server")["listening"]["http"]["port"]
+        request = b"GET / HTTP/1.1\r\nHost: web.web.test\r\n\r\n"
+        with dialled(ports["link"]) as one, dialled(ports["raw"]) as other:
+
+            def flows() -> None:
+                for connection in (one, other):
+                    connection.sendall(b"hello")
+                    self.assertEqual(receive_exactly(connection, 5), b"hello")
+
+            flows()
+            for port, first in ((ports["link"], b"x"), (ports["raw"], b"x"), (http, request)):
+                flood = self.flood(port, 300)
+                for each in flood:
+                    with contextlib.suppress(OSError):
+                        each.send(first)
+                self.assert_calm(server, flows, 1.0)
+                self.assertLess(server.descriptors(), LIMIT - 10)
+                self.assertEqual(self.status("server")["clients"], ["provider"])
+                self.sign_in("latecomer").close()
+                for each in flood:
+                    each.close()
+                self.until(lambda: self.echoes(ports["link"]))
         self.assert_no_surprise(server)
 
     def test_client(self) -> None:

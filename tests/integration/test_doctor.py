@@ -59,6 +59,7 @@ class Client(DoctorTestCase):
             "control port",
             "login",
             "relay port",
+            "direct path",
         }
         self.assertEqual(self.assert_all_well(self.of("provider")), common | {"service echo"})
         self.assertEqual(self.assert_all_well(self.of("visitor")), common | {"connect it"})
@@ -139,6 +140,17 @@ class Client(DoctorTestCase):
             _, found = self.examine(self.of("guest"))
             self.assertEqual(found["relay port"][0], verdict)
             self.assertIn("legs go over WebSockets to wss://", found["relay port"][1])
+
+    def test_direct_path(self) -> None:
+        """What NAT there is is told, unless nobody wants to know, or can."""
+        self.start_server(config="reflector_port =")
+        self.config("guest", "")
+        _, found = self.examine(self.of("guest"))
+        self.assertEqual(found["direct path"][0], "skipped")
+        self.assertIn("it has no reflector", found["direct path"][1])
+        self.config("guest", "", "direct = off")
+        _, found = self.examine(self.of("guest"))
+        self.assertEqual(found["direct path"], ("skipped", "direct = off: all goes by the relay"))
 
     def test_service(self) -> None:
         """A service of one's own that does not answer."""

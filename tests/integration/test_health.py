@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 
+from . import nursery
 from .processes import (
     PATIENCE,
     RELAYTUN,
@@ -41,7 +42,7 @@ class Health(ProcessTestCase):
     def healthy(self, config: Path) -> dict[str, object]:
         """What the client list says of each provider's service."""
         command = [*RELAYTUN, "clients", "--json", f"--config={config}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        done = nursery.run(command, self.folder, os.environ, PATIENCE)
         return {
             entry["id"]: entry["services"][0].get("healthy")
             for entry in json.loads(done.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import socket
 import subprocess
 import sys
 from typing import ClassVar
@@ -332,12 +333,47 @@ class Failures(WebTestCase):
             self.assert_page(host, "/", "web /")
 
     def test_late(self) -> None:
-        """Who does not answer in time has not answered."""
+        """Who does not answer in time has not answered, and is not waited for any longer."""
         self.sites()
         for host in self.hosts():
             answer = self.curl(host, "/never")
             self.assertEqual((answer.code, answer.status), (0, 504))
+        eventually(
+            lambda: self.streams(self.name()) == 0,
+            lambda: f"streams are left: {self.status(self.name())}",
+        )
+        for host in self.hosts():
             self.assert_page(host, "/", "web /")
+
+    def test_stalled(self) -> None:
+        """A service that does not even read costs the server nothing once it is given up."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            start_sites(
+                self,
+                "stalled",
+                *(
+                    service_section(
+                        mode,
+                        listening.getsockname()[1],
+                        custom_domains=f"{mode}.stalled",
+                        mode=mode,
+                    )
+                    for mode in ("link", "raw")
+                ),
+            )
+            (self.folder / "large").write_bytes(bytes(4 * SIZE))
+            for mode in ("link", "raw"):
+                upload = "--upload-file", str(self.folder / "large"), "--header", "Expect:"
+                self.assertEqual(self.curl(f"{mode}.stalled", "/", *upload).status, 504)
+            eventually(
+                lambda: self.raw_streams("server") == 0 and self.streams("stalled") <= 1,
+                lambda: f"streams are left: {self.status('server')}, {self.status('stalled')}",
+            )
+
+    def raw_streams(self, name: str) -> int:
+        """How many raw ones a daemon knows of."""
+        sessions = self.status(name)["sessions"]
+        return sum(each["streams"] for each in sessions if each["mode"] == "raw")
 
     def test_killed(self) -> None:
         """When a client is killed, what is being downloaded never looks like the whole."""
@@ -363,18 +399,23 @@ class Failures(WebTestCase):
             "health_check_failures": "2",
         }  # fmt: skip
         one = start_sites(self, "one", service_section("it", port, **group))
-        start_sites(self, "two", service_section("it", other.port, **group))
+        two = start_sites(self, "two", service_section("it", other.port, **group))
         seen = sorted(self.curl("group.example").text for _ in range(4))
         self.assertEqual(seen, ["other /"] * 2 + ["web /"] * 2)
         self.web.close()
         one.wait_for("it fails its health check")
         self.assertEqual([self.curl("group.example").text for _ in range(4)], ["other /"] * 4)
-        again = WebService(port=port)
-        self.addCleanup(again.close)
-        one.wait_for("it is well again")
-        eventually(
-            lambda: self.curl("group.example").text == "web /", lambda: "it does not come back"
-        )
+        other.close()
+        two.wait_for("it fails its health check")
+        self.assertEqual(self.curl("group.example").status, 503)
+        for process, word, local in ((one, "web", port), (two, "other", other.port)):
+            again = WebService(word, local)
+            self.addCleanup(again.close)
+            process.wait_for("it is well again")
+            eventually(
+                lambda word=word: self.curl("group.example").text == f"{word} /",
+                lambda word=word: f"{word} does not come back",
+            )
         one.kill()
         eventually(
             lambda: "one" not in self.status("server")["clients"],

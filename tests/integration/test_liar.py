@@ -52,7 +52,7 @@ class LyingTunnel(Tunnel):
 
 
 class Liar(LinkTestCase):
-    client = "resume_timeout = 1.5s"
+    client = "resume_timeout = 2.5s"
     tunnel: Any
 
     def make_tunnel(self) -> Tunnel:

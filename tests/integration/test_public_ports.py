@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 
+from ..foreign_client import tcp_service
 from .processes import (
     PATIENCE,
     Echo,
@@ -90,6 +91,15 @@ class Ports(PublicTestCase):
         self.assertEqual(int(self.url(again).rpartition(":")[2]), port)
         self.assert_echo(port)
 
+    def test_expose_twice(self) -> None:
+        """A second one of the same port says that there is one, and the first goes on."""
+        first = self.expose(str(self.echo.port))
+        port = int(self.url(first).rpartition(":")[2])
+        second = self.expose(str(self.echo.port))
+        self.assertEqual(second.wait(), 1, second.output)
+        self.assertIn(f"another relaytun expose of port {self.echo.port} (pid ", second.output)
+        self.assert_echo(port)
+
     def test_expose_refused(self) -> None:
         """A port that may not be had is an error that says which may."""
         process = self.expose(str(self.echo.port), "--remote-port=80")
@@ -134,6 +144,19 @@ class Ports(PublicTestCase):
         told, here = curl.output.split()
         self.assertEqual(told, f"127.0.0.1:{here}")
 
+    def test_changed(self) -> None:
+        """A port that is to be something else stays open: it is had again at once."""
+        client, service = self.client(), tcp_service("echo")
+        client.provide(self.echo.port)
+        number = free_port()
+        for version in ("v1", "v2", "v1"):
+            exposure = {"service": "echo", "remotePort": number, "proxyProtocol": version}
+            client.say("update_services", services=[service], exposures=[exposure])
+            self.assertEqual(client.wait_for("exposed").get("message", ""), "")
+            with dialled(number) as connection:
+                begin = b"PROXY" if version == "v1" else b"\r\n\r\n\0"
+                self.assertEqual(receive_exactly(connection, 5), begin)
+
     def test_own_ports(self) -> None:
         """The server's own ports are nobody's."""
         process = self.provider(self.echo.port, remote_port=str(self.control_port))
@@ -165,6 +188,8 @@ class Ports(PublicTestCase):
         process = self.provider(self.echo.port, remote_port=str(number))
         self.assert_echo(number)
         process.kill()
+        # Until it is missed, a connection may be given to it, and is lost with it.
+        eventually(lambda: self.is_gone(self.name()), lambda: "the server keeps the dead one")
         with dialled(number) as connection:  # It comes while there is nobody.
             connection.sendall(b"early")
             self.provider(self.echo.port, remote_port=str(number))

@@ -7,7 +7,7 @@ import time
 from .processes import Process, ProcessTestCase, dialled
 from .services import ask_source, digest, digest_of, take
 
-FAST = 512 * 1024 * 1024
+FAST = 256 * 1024 * 1024
 SLOW = 64 * 1024 * 1024
 #: Bytes by which a process may grow.
 GROWTH = 32 * 1024 * 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 from collections.abc import Callable
 
@@ -14,6 +13,8 @@ from relaytun.link.channel import Channel
 from relaytun.link.handshake import LinkTLS, Peer
 from relaytun.link.identity import Identity
 from relaytun.wire.frames import Frame
+
+from ..polling import select
 
 #: Making a key takes a while.
 VISITOR = Identity.make("visitor")
@@ -49,7 +50,7 @@ class Loop(Clock):
     def turn(self) -> bool:
         """Go round once; whether there was anything to be done."""
         self.advance(0)
-        readable, writable, _ = select.select(self.readers, self.writers, [], 0)
+        readable, writable = select(self.readers, self.writers)
         for channel in readable:
             if channel in self.readers:
                 channel.doRead()

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link import channel
-from relaytun.link.channel import DEAD_AFTER, ENOUGH, HANDSHAKE_TIMEOUT, PING_INTERVAL
+from relaytun.link.channel import ENOUGH, HANDSHAKE_TIMEOUT, RELAYED
 from relaytun.link.handshake import HandshakeError
 from relaytun.link.link import refuse
 from relaytun.wire import frames
@@ -164,9 +164,9 @@ class CarryingTests(ChannelCase):
             self.say_much()
             self.ends.settle()
             self.assertEqual((self.near.worn_out, self.far.worn_out), (0, 0))
-            self.loop.advance(PING_INTERVAL)
+            self.loop.advance(RELAYED.ping)
             self.ends.settle()
-            self.loop.advance(PING_INTERVAL)
+            self.loop.advance(RELAYED.ping)
         self.assertEqual((self.near.worn_out, self.far.worn_out), (1, 1))
 
     def test_refusal_arrives(self) -> None:
@@ -302,7 +302,7 @@ class TimeTests(ChannelCase):
 
     def test_dead(self) -> None:
         """After fifteen seconds of silence it is lost, and nobody is asked any more."""
-        for _ in range(int(DEAD_AFTER)):
+        for _ in range(int(RELAYED.dead)):
             self.assertTrue(self.visitor.open)
             self.loop.advance(1)
         self.assertEqual(self.near.whys, ["nothing came for 15 s"])
@@ -314,7 +314,7 @@ class TimeTests(ChannelCase):
         ends = self.new()
         self.loop.advance(HANDSHAKE_TIMEOUT - 1)
         ends.start()
-        self.loop.advance(DEAD_AFTER - 1)
+        self.loop.advance(RELAYED.dead - 1)
         self.assertEqual(ends.owners[0].whys, [])
 
     def test_handshake_deadline(self) -> None:

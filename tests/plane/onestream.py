@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ from relaytun.link.memory import PAYLOAD, Memory
 from relaytun.plane.compressed import CompressedEnd
 from relaytun.wire.frames import HEADER_SIZE, Reset
 
+from ..polling import select
 from .test_splice import tcp_pair
 
 
@@ -35,7 +35,7 @@ class Reactor(Clock):
         """@return: whether anything was done."""
         timed = bool(self.getDelayedCalls())
         self.advance(1)
-        ready = select.select(list(self.readers), list(self.writers), [], 0)
+        ready = select(self.readers, self.writers)
         for descriptor in ready[0]:
             descriptor.doRead()
         for descriptor in ready[1]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import select
 import socket
+from collections.abc import Callable
 
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
@@ -16,6 +16,7 @@ from relaytun.plane.ends import SocketEnd
 from relaytun.plane.pair import pair
 from relaytun.wire.frames import HEADER_SIZE, Reset
 
+from ..polling import select
 from .test_splice import tcp_pair
 
 SCRATCH = 64 * 1024
@@ -31,6 +32,12 @@ class Reactor:
         self.removeReader = self.readers.discard
         self.addWriter = self.writers.add
         self.removeWriter = self.writers.discard
+        self.later: list[Callable[[], None]] = []
+
+    def callLater(self, seconds: float, act: Callable[[], None]) -> None:
+        """In the next turn."""
+        assert not seconds
+        self.later.append(act)
 
 
 class Carried:
@@ -98,7 +105,7 @@ class SocketEndTests(SynchronousTestCase):
 
     def wait_for(self, sock: socket.socket) -> None:
         """Until something has come."""
-        assert select.select([sock], [], [], 10)[0]
+        assert select([sock], timeout=10)[0]
 
     def fill(self) -> int:
         """Deliver until the program's socket takes no more; how much that was."""
@@ -265,6 +272,23 @@ class SocketEndTests(SynchronousTestCase):
         self.end.doRead()
         self.end.doWrite()
         self.assertEqual(self.reactor.readers, set())
+
+    def test_stalled_pair(self) -> None:
+        """One of a pair whose other end is reset breaks the stream even if that takes nothing."""
+        near, far = pair()
+        reactor, stream = Reactor(), Carried()
+        stream.credit = 0
+        stream.end = SocketEnd(reactor, far, stream, stream)  # type: ignore[arg-type]
+        stream.end.read_on()
+        near.send(b"bytes that nobody reads")
+        stream.end.doRead()
+        reset(near)
+        (broke,) = reactor.later
+        broke()
+        self.assertEqual(stream.causes, [Reset.PROGRAM])
+        self.assertEqual((reactor.readers, far.fileno()), (set(), -1))
+        broke()
+        self.assertEqual(stream.causes, [Reset.PROGRAM])
 
     def test_program_breaks_while_read(self) -> None:
         """A program that breaks its connection resets the stream."""

@@ -7,7 +7,7 @@ import socket
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.plane.accept import close_in_order, reset
-from relaytun.plane.pair import is_broken, pair
+from relaytun.plane.pair import is_broken, pair, tell_when_broken
 
 
 class PairTests(SynchronousTestCase):
@@ -39,8 +39,20 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((self.far.recv(9), self.far.recv(9)), (b"last", b""))
         self.assertTrue(is_broken(self.far))
 
+    def test_told(self) -> None:
+        """Who asked for it is told of a reset at once, and of nothing after its own close."""
+        told: list[str] = []
+        tell_when_broken(self.far, lambda: told.append("far"))
+        tell_when_broken(self.near, lambda: told.append("near"))
+        reset(self.near)
+        self.assertEqual(told, ["far"])
+        reset(self.far)
+        self.assertEqual(told, ["far"])
+
     def test_others(self) -> None:
         """A socket that is none of a pair is not broken by this."""
         left, right = socket.socketpair()
         with left, right:
             self.assertFalse(is_broken(left))
+            tell_when_broken(left, self.fail)
+            reset(right)

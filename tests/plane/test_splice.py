@@ -172,6 +172,27 @@ class PipeSplice(TestCase):
         self.assertEqual(await ended, Mood.ERRORY)
         self.assertEqual(await Harness.until_error(self, right), errno.ECONNRESET)  # type: ignore[arg-type]
 
+    async def test_stalled_broken_pair(self) -> None:
+        """A pair's reset ends a stream that stands still because nobody reads it."""
+        near, far = pair()
+        right, inner_right = tcp_pair()
+        prepare(inner_right)
+        self.addCleanup(right.close)
+        ended: Deferred[Mood] = Deferred()
+        splice = Splice(
+            reactor,  # type: ignore[arg-type]
+            self.pool(),
+            far,
+            inner_right,
+            Meter(),
+            lambda splice, mood: ended.callback(mood),
+        )
+        while splice.left.reading:
+            fill_up(near)
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        reset(near)
+        self.assertEqual(await ended, Mood.ERRORY)
+
     async def test_reader_that_is_gone(self) -> None:
         """When the one who should read is gone, the writer gets an error."""
         it = Harness(self, self.pool())

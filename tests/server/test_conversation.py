@@ -36,6 +36,21 @@ class RegisterTests(BrokerCase):
         self.assertIsNone(connection.peer.fingerprint)
         self.assertIs(self.broker.registry.find("a"), connection.peer)
 
+    def test_reflectors(self) -> None:
+        """A client is told where it can ask how it is seen: beside the relay, if anywhere."""
+
+        def told() -> list[tuple[str, int, str]]:
+            response = self.connect(dialled_host="203.0.113.5").register("", identity=ANN)
+            return [(each.host, each.port, each.protocol) for each in response.reflectors or ()]
+
+        self.assertEqual(told(), [])
+        self.broker.reflector_port = 9002
+        self.assertEqual(told(), [("203.0.113.5", 9001, "udp"), ("203.0.113.5", 9002, "udp")])
+        self.broker.reflector_host = "203.0.113.6"
+        self.assertEqual(told(), [("203.0.113.5", 9001, "udp"), ("203.0.113.6", 9002, "udp")])
+        self.broker.relay_port = 0
+        self.assertEqual(told(), [("203.0.113.6", 9002, "udp")])
+
     def test_with_identity(self) -> None:
         """A client that proves its identity is known by its fingerprint."""
         connection = self.connect()

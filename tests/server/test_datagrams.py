@@ -19,7 +19,7 @@ from relaytun.plane.rates import Rate
 from relaytun.server import datagrams
 from relaytun.server.datagrams import COOKIE_SLOT, DatagramRelay
 from relaytun.server.port import ListeningPort
-from relaytun.wire import messages
+from relaytun.wire import messages, stun
 from relaytun.wire.datagram import (
     BIND_SIZE,
     HEADER,
@@ -145,6 +145,24 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(self.says(run, VISITOR, 9), [good, good])
         self.assertEqual(self.says(packet(b"abc", 8), VISITOR), [])
         self.assertEqual(self.says(packet(b"abc", 9), VISITOR), [])
+
+    def test_stun(self) -> None:
+        """What may be STUN is handed on, also from the middle of a run; if nobody is there, not."""
+        asked = stun.encode_request(bytes(12))
+        self.assertEqual(self.says(asked, STRANGER), [])
+        self.assertEqual(self.relay.dropped, 1)
+        self.bound()
+        self.relay.reflect = lambda packet, address: packet[:20].tobytes()
+        answer = asked[:20], 20, STRANGER
+        self.assertEqual(self.says(asked, STRANGER), [answer])
+        same = packet(bytes(len(asked) - HEADER.size))
+        size = len(asked)
+        self.assertEqual(
+            self.says(same + asked + same, VISITOR, size),
+            [(same, size, PROVIDER), (asked[:20], 20, VISITOR), (same, size, PROVIDER)],
+        )
+        self.relay.reflect = lambda packet, address: None
+        self.assertEqual(self.says(asked, STRANGER), [])
 
     def test_malformed(self) -> None:
         """What is no packet is dropped."""

@@ -8,7 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.config import ServerConfig
+from relaytun.plane.pair import End
 from relaytun.server.admission import Admission
+from relaytun.server.http.routes import Route
 from relaytun.server.vhosts import Vhosts
 
 
@@ -40,6 +42,20 @@ class SharedPortTests(SynchronousTestCase):
         """Two ports that the system picks are two."""
         self.assertFalse(self.shares(control="0", vhost_https="0"))
 
+    def test_names(self) -> None:
+        """What nobody has registered is for clients, and the server's own name in any case."""
+        vhosts = self.vhosts(control="443", vhost_https="443", public_host="Relay.example.com")
+        self.assertFalse(vhosts.is_public("www.example.com"))
+        vhosts.routes.add(Route("www.example.com", nobody))
+        vhosts.passed_through["*.example.com"] = lambda sock, address: None
+        for name, public in (
+            ("www.example.com", True),
+            ("own.example.com", True),
+            ("relay.example.com", False),
+            ("example.org", False),
+        ):
+            self.assertIs(vhosts.is_public(name), public)
+
     def test_own_name(self) -> None:
         """Clients come in by the server's own name, whoever has a wildcard above it."""
         vhosts = self.vhosts(control="443", vhost_https="443", public_host="Relay.example.com")
@@ -47,3 +63,8 @@ class SharedPortTests(SynchronousTestCase):
         vhosts.passed_through["*.example.com"] = theirs
         self.assertIs(vhosts._who_serves("app.example.com"), theirs)
         self.assertIsNone(vhosts._who_serves("relay.example.com"))
+
+
+def nobody(address: tuple[str, int]) -> End:
+    """No service is reached."""
+    raise OSError

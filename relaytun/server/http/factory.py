@@ -53,6 +53,7 @@ class HttpFactory(Factory):
         trusted: Iterable[IPv4Network | IPv6Network] = (),
         own_page: Callable[[str], bytes | None] = lambda path: None,
         observe: Callable[[int], None] = lambda status: None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         @param secure: visitors speak TLS, which somebody else ends.
@@ -65,6 +66,7 @@ class HttpFactory(Factory):
         @param own_page: what this server itself answers at a path, whatever the host name;
             C{None} for what is for routes.
         @param observe: told of the status of each answer.
+        @param has_room: whether there are descriptors for idle connections to services.
         """
         self.reactor = reactor
         self.routes = routes
@@ -76,7 +78,7 @@ class HttpFactory(Factory):
         self.observe = observe
         self.draining = False
         self.heads = Heads()
-        self.pool = Pool()
+        self.pool = Pool(has_room=has_room)
         self.seconds = reactor.seconds
         self._secure = secure
         self._trusted = tuple(trusted)

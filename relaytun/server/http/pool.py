@@ -1,11 +1,13 @@
 """
 Connections to services that wait for their next request.
 
-They are kept by route, the last used first out, and closed after a while.
+They are kept by route, the last used first out, and closed after a while; while descriptors are
+scarce none is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakSet
 
 from .backend import Backend
@@ -19,9 +21,16 @@ PATIENCE = 60.0
 class Pool:
     """Idle connections."""
 
-    def __init__(self, most: int = MOST, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        most: int = MOST,
+        patience: float = PATIENCE,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """@param has_room: whether there are descriptors to be kept from others."""
         self._most = most
         self._patience = patience
+        self._has_room = has_room
         self._idle: dict[Route, list[Backend]] = {}
         self._gone: WeakSet[Route] = WeakSet()
 
@@ -46,7 +55,8 @@ class Pool:
     def put(self, backend: Backend) -> None:
         """Keep one that is idle now."""
         idle = self._idle.setdefault(backend.route, [])
-        if len(idle) < self._most and backend.route not in self._gone:
+        wanted = len(idle) < self._most and backend.route not in self._gone
+        if wanted and self._has_room():
             idle.append(backend)
         else:
             backend.transport.loseConnection()
@@ -71,9 +81,10 @@ class Pool:
                 backend.transport.loseConnection()
 
     def expire(self, now: float) -> None:
-        """Close those that have waited long; to be called from time to time."""
+        """Close those that are in the way, or have waited long; to be called now and then."""
+        patience = self._patience if not self._idle or self._has_room() else 0.0
         for route, idle in list(self._idle.items()):
-            while idle and now - idle[0].idle_since > self._patience:
+            while idle and now - idle[0].idle_since >= patience:
                 idle.pop(0).transport.loseConnection()
             if not idle:
                 del self._idle[route]

@@ -72,6 +72,7 @@ class HttpsFront:
         other: Serve | None,
         admission: Admission,
         admitted: Callable[[Serve], Serve] = lambda serve: serve,
+        is_public: Callable[[str], bool] = lambda name: True,
     ) -> None:
         """
         @param passthrough: for a host name in lower case: who takes over the connection as it
@@ -81,12 +82,14 @@ class HttpsFront:
             that was given to L{accepted}.
         @param admitted: puts in front of those who serve host names what connections pass first;
             what is for C{other} does not.
+        @param is_public: whether a name, in lower case, can be a host name of somebody's at all.
         @param other: takes over what is for no host name of ours; without it, that is refused.
         """
         self.reactor = reactor
         self.admission = admission
         self._passthrough = passthrough
         self._admitted = admitted
+        self._is_public = is_public
         self._certificates = certificates
         self._ending = Ending(reactor, http)
         self._other = other
@@ -111,6 +114,7 @@ class HttpsFront:
             if challenge is not None and ACME_TLS in hello.alpn:
                 self._ending.prove(sock, challenge)
                 return
+        if name is not None and self._is_public(name):
             serve = self._passthrough(name)
             if serve is not None:
                 self._admitted(serve)(sock, address)

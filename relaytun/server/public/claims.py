@@ -90,7 +90,7 @@ class Claims:
         """
         All that an exposure asks for.
 
-        @param held: how many titles the client has already.
+        @param held: how many ports the client has already.
         @raise Denied: if it cannot have all of it; then it has nothing.
         """
         exposure = member.exposure

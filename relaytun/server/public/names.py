@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -30,16 +32,19 @@ class HttpName(Title):
         exposure: Exposure,
         routes: Routes,
         bases: Callable[[str], tuple[str, ...]],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         @param value: host name and prefix, such as C{app.example.com/api}.
         @param bases: gives the beginnings of the URLs of a host name.
+        @param has_room: whether there are descriptors for one more connection to a service.
         """
         super().__init__("http", value, holder)
         self.host, slash, path = value.partition("/")
         self.location = slash + path
         self._routes = routes
         self._bases = bases
+        self._has_room = has_room
         self._exposure = exposure
         self._route: Route | None = None
         self._of_members: dict[Member, Route] = {}
@@ -96,6 +101,8 @@ class HttpName(Title):
         return member
 
     def _open_to(self, member: Member, address: tuple[str, int]) -> End:
+        if not self._has_room():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         near, far = pair()
         version = member.exposure.proxy_protocol
         if isinstance(version, str):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...ends.machinery import Machinery
 from ...interfaces import IReactor
+from ...plane.room import Room
 from ...wire.messages import Exposure
 from ..door import Accepted
 from ..http.routes import Routes
@@ -22,7 +23,7 @@ class Openers:
         reactor: IReactor,
         host: str,
         machinery: Machinery,
-        has_room: Callable[[], bool],
+        room: Room,
         guarded: Callable[[Accepted], Accepted],
         admits: Callable[[str], bool],
         routes: Routes,
@@ -32,7 +33,7 @@ class Openers:
     ) -> None:
         """
         @param host: the address that public ports listen on.
-        @param has_room: whether there are descriptors for one more connection.
+        @param room: whether there are descriptors for one more connection.
         @param guarded: puts what every public connection passes first in front of it.
         @param admits: whether datagrams from an address may come.
         @param routes, passed_through: where host names are found.
@@ -41,7 +42,7 @@ class Openers:
         self._reactor = reactor
         self._host = host
         self._machinery = machinery
-        self._has_room = has_room
+        self._room = room
         self._guarded = guarded
         self._admits = admits
         self._routes = routes
@@ -53,10 +54,17 @@ class Openers:
         """Make one; nothing is open yet."""
         if kind == "tcp":
             return TcpPort(
-                self._reactor, self._host, int(value), holder, self._guarded, self._has_room
+                self._reactor,
+                self._host,
+                int(value),
+                holder,
+                self._guarded,
+                self._room.for_visitors,
             )
         if kind == "http":
-            return HttpName(value, holder, exposure, self._routes, self._bases)
+            return HttpName(
+                value, holder, exposure, self._routes, self._bases, self._room.for_streams
+            )
         if kind == "tls":
             return TlsName(value, holder, self._passed_through, self._https_port)
         return UdpPort(

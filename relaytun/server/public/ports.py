@@ -45,7 +45,7 @@ class TcpPort(Title):
         self._log.info("tcp port {number} is open", number=self.value)
 
     def close(self) -> None:
-        self._port.stopService()
+        self._port.free()
         self._log.info("tcp port {number} is closed", number=self.value)
 
     def urls(self, host: str) -> tuple[str, ...]:

@@ -178,7 +178,8 @@ class Public(Service):
             service = peer.services.get(exposure.service)
             if service is None:
                 raise Denied(messages.Code.UNKNOWN_SERVICE, f"{exposure.service} is not offered")
-            held = sum(len(each.titles) for each in client.exposed.values())
+            titles = [title for each in client.exposed.values() for title in each.titles]
+            held = sum(title.kind in ("tcp", "udp") for title in titles)
             visitor = client.visitors.get(exposure.service)
             if visitor is None:
                 visitor = PublicVisitor(self._visiting, peer.name, exposure.service)

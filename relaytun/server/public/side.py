@@ -66,7 +66,7 @@ class PublicSide(MultiService):
             admission,
             guarded=door.guarded,
             admitted=door.admitted,
-            has_room=relay.has_room,
+            has_room=relay.room.for_visitors,
             observe=observe,
         )
         machinery = Machinery(
@@ -78,7 +78,7 @@ class PublicSide(MultiService):
             reactor,
             config.host,
             machinery,
-            relay.has_room,
+            relay.room,
             door.guarded,
             door.access.admits,
             vhosts.routes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 from typing import Any
 
@@ -14,6 +13,8 @@ from relaytun.plane.accept import close_in_order, prepare, reset
 from relaytun.plane.pair import End, pair
 from relaytun.server.http.factory import HttpFactory
 from relaytun.server.http.routes import Route, Routes, Unreachable
+
+from ...polling import select
 
 ADDRESS = ("192.0.2.7", 4711)
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -35,7 +36,7 @@ class Reactor(Clock):
     def turn(self) -> bool:
         """@return: whether there was anything to be done."""
         self.advance(0)
-        readable, writable, _ = select.select(list(self.readers), list(self.writers), [], 0)
+        readable, writable = select(self.readers, self.writers)
         for descriptor in readable:
             if descriptor in self.readers:
                 descriptor.doRead()

@@ -28,6 +28,16 @@ class ReuseTests(HttpTestCase):
         self.assertEqual(len(self.opened), 1)
         self.assertEqual(len(self.factory.pool), 1)
 
+    def test_no_room(self) -> None:
+        """While descriptors are scarce none is kept, and none stays."""
+        self.exchange()
+        self.assertEqual(len(self.factory.pool), 1)
+        self.factory.pool._has_room = lambda: False
+        self.factory.pool.expire(self.factory.seconds())
+        self.assertEqual(len(self.factory.pool), 0)
+        self.exchange()
+        self.assertEqual(len(self.factory.pool), 0)
+
     def test_not_shared(self) -> None:
         """Where a connection belongs to one visitor it serves this one's requests only."""
         self.route("b.example", may_reuse=False)

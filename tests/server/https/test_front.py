@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 from pathlib import Path
@@ -26,6 +25,7 @@ from relaytun.server.https.ending import twisted_address
 from relaytun.server.https.front import DECODE_ERROR, NO_TLS, UNRECOGNIZED_NAME, HttpsFront
 
 from ...link.sockets import Loop
+from ...polling import select
 from ...wire.test_clienthello import from_openssl
 from .issuer import Authority
 
@@ -47,6 +47,7 @@ class FrontTestCase(SynchronousTestCase):
             certificates=Certificates(None, Clock()),
             http=Factory(),
             other=self.other and self.take("other"),
+            is_public=lambda name: name != "pass.own",
             admission=Admission(per_address=2),
         )
 
@@ -161,7 +162,7 @@ class LookTests(FrontTestCase):
         self.front.accepted(far, PEER)
         prepare(near)
         near.close()
-        select.select([far], [], [], 5)
+        select([far], timeout=5)
         self.loop.turn()
         self.assertEqual(far.fileno(), -1)
         self.assert_idle()
@@ -225,6 +226,7 @@ class SharedTests(FrontTestCase):
         """What is for no host name of ours goes there untouched: by name, without one, plain."""
         for data in (
             from_openssl("relay.example", []),
+            from_openssl("pass.own", []),
             from_openssl(None, []),
             b"GET /relaytun HTTP/1.1\r\n",
         ):

@@ -220,6 +220,16 @@ class LimitTests(PublicServiceCase):
         self.assertEqual(refused.error, "forbidden")
         self.assertIn("max_ports_per_client = 1", str(refused.message))
 
+    def test_names(self) -> None:
+        """Host names are no ports."""
+        connection = self.provider(
+            "p",
+            tcp("a"),
+            tcp("b"),
+            exposures=(Exposure(service="a", custom_domains=("a.test",)), port(service="b")),
+        )
+        self.assertEqual([bool(told.error) for told in self.told(connection)], [False, False])
+
 
 class LifeTests(PublicServiceCase):
     """Clients come and go."""

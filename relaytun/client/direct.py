@@ -1,0 +1,265 @@
+"""
+A link's way to the other client without the relay: when it is tried, and what the two tell each
+other.
+
+::
+
+    visitor                          server                          provider
+    gather, offer -------------------> pass on ----------------------> gather
+                <--------------------- pass on <---------------------- answer
+                <--- go, after a delay      go, after a delay --------->
+    meet <================= both at the same time ==================> meet
+
+The visitor tries as soon as the link has a channel through the relay, three times in short order,
+then less and less often, and again when a direct channel was lost.  What meeting means on the
+network is a L{Network}'s business; what is done with a connection that comes of it, the link's.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..ends.legs import ClientSession
+from ..link.channel import Channel
+from ..wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message
+
+#: Seconds before the first attempt, and between those that follow at once.
+AT_ONCE = 0.05
+SOON = 2.0
+#: How many of these there are, and how long the waits are then: at first, and at most.
+EAGER = 3
+FIRST_WAIT = 30.0
+LONGEST_WAIT = 300.0
+#: Seconds for the other side's answer, and for the word to begin.
+ANSWER_TIMEOUT = 8.0
+#: The label under which TLS gives the key of an attempt.
+EXPORTER_LABEL = b"EXPORTER-relaytun-direct"
+KEY_SIZE = 32
+#: Keys of main channels that are remembered: the other side may be one behind.
+_REMEMBERED = 4
+
+
+class Gathered(Protocol):
+    """
+    What one side has to offer for one attempt, and the sockets behind it.
+
+    @ivar candidates: where it may be reached.
+    @ivar nat, step, quic: as in the messages.
+    @ivar rtt: seconds to the server and back.
+    """
+
+    candidates: tuple[Candidate, ...]
+    nat: str
+    step: int
+    rtt: float
+    quic: bool
+
+    def close(self) -> None:
+        """It is not needed any more; connections that came of it go on."""
+
+
+class Network(Protocol):
+    """How two clients meet."""
+
+    def gather(self) -> Deferred[Gathered]:
+        """Find out where this client may be reached."""
+
+    def meet(
+        self,
+        ours: Gathered,
+        theirs: MeetingOffer | MeetingAnswer,
+        key: bytes,
+        visitor: bool,
+        found: Found,
+    ) -> Deferred[None]:
+        """
+        Try to reach each other; done when C{found} has said yes, or when there is no hope.
+
+        @param key: known to both clients and to nobody else.
+        """
+
+
+Found = Callable[[socket.socket, str], "Deferred[bool]"]
+
+
+class Direct:
+    """
+    One link's.
+
+    @ivar why: why the link has no direct path, as far as is known.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        network: Network,
+        visitor: bool,
+        session: Callable[[], ClientSession | None],
+        found: Found,
+    ) -> None:
+        """
+        @param session: the one of the link's last channel.
+        @param found: gets each connection that comes, and how it came; says whether it leads to the
+            other client, and is in use now.
+        """
+        self.why = "not tried yet"
+        self._clock = clock
+        self._network = network
+        self._visitor = visitor
+        self._session = session
+        self._found = found
+        self._keys: dict[int, bytes] = {}
+        self._generation = 0
+        self._attempt = 0
+        self._tries = 0
+        self._wait: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+        self._answer: Deferred[MeetingAnswer] | None = None
+        self._go: Deferred[Go] | None = None
+        self._closed = False
+
+    def secured(self, channel: Channel) -> None:
+        """The link has a new main channel."""
+        self._generation = channel.generation
+        key = channel.tls.export_keying_material(EXPORTER_LABEL, KEY_SIZE)
+        self._keys[channel.generation] = key
+        while len(self._keys) > _REMEMBERED:
+            del self._keys[min(self._keys)]
+        if channel.path:
+            self.why = ""
+            self._tries = 0
+            self._wait_no_more()
+        elif self._visitor and self._running is None and self._wait is None:
+            self._try_in(AT_ONCE if not self._tries else self._pause())
+
+    def received(self, message: Message) -> None:
+        """The other side, or the server, said this about it."""
+        if isinstance(message, MeetingOffer) and not self._visitor:
+            if self._running is not None:
+                self._running.cancel()
+            self._start(self._take_part(message))
+        elif isinstance(message, MeetingAnswer) and message.attempt == self._attempt:
+            answer, self._answer = self._answer, None
+            if answer is not None:
+                answer.callback(message)
+        elif isinstance(message, Go) and message.attempt == self._attempt:
+            go, self._go = self._go, None
+            if go is not None:
+                go.callback(message)
+
+    def hurry(self) -> None:
+        """The network has changed: what failed may succeed now."""
+        if self._visitor and self._running is None and self._wait is not None:
+            self._tries = 0
+            self._wait_no_more()
+            self._try_in(AT_ONCE)
+
+    def close(self) -> None:
+        """The link is over."""
+        self._closed = True
+        self._wait_no_more()
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _try(self) -> None:
+        """The visitor's side of an attempt."""
+        session = self._session()
+        if session is None or session.tell is None:
+            return
+        ours = await self._network.gather()
+        try:
+            self._attempt += 1
+            self._answer, self._go = Deferred(), Deferred()
+            answered, go = self._answer, self._go
+            session.tell(
+                MeetingOffer(
+                    session_id=session.id,
+                    attempt=self._attempt,
+                    generation=self._generation,
+                    candidates=ours.candidates,
+                    nat=ours.nat,  # type: ignore[arg-type]
+                    step=ours.step,
+                    rtt=ours.rtt,
+                    quic=ours.quic,
+                )
+            )
+            key = self._keys[self._generation]
+            theirs = await answered.addTimeout(ANSWER_TIMEOUT, self._clock)
+            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            await deferLater(self._clock, begin.delay)
+            await self._network.meet(ours, theirs, key, True, self._found)
+        finally:
+            ours.close()
+
+    async def _take_part(self, offer: MeetingOffer) -> None:
+        """The provider's side of an attempt."""
+        session = self._session()
+        key = self._keys.get(offer.generation)
+        if session is None or session.tell is None or key is None:
+            return
+        ours = await self._network.gather()
+        try:
+            self._attempt = offer.attempt
+            self._go = Deferred()
+            go = self._go
+            session.tell(
+                MeetingAnswer(
+                    session_id=session.id,
+                    attempt=offer.attempt,
+                    generation=offer.generation,
+                    candidates=ours.candidates,
+                    nat=ours.nat,  # type: ignore[arg-type]
+                    step=ours.step,
+                    rtt=ours.rtt,
+                    quic=ours.quic,
+                )
+            )
+            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            await deferLater(self._clock, begin.delay)
+            await self._network.meet(ours, offer, key, False, self._found)
+        finally:
+            ours.close()
+
+    def _start(self, work: object) -> None:
+        running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+        if not running.called:
+            self._running = running
+        running.addBoth(self._over, running)
+
+    def _over(self, result: Failure | None, running: Deferred[None]) -> None:
+        if self._running is running:
+            self._running = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self.why = str(result.value) or type(result.value).__name__
+            self._log.debug("no direct path: {why}", why=self.why)
+        if self._visitor and not self._closed and self._wait is None and self.why:
+            self._try_in(self._pause())
+
+    def _pause(self) -> float:
+        if self._tries < EAGER:
+            return SOON
+        wait: float = FIRST_WAIT * 2 ** min(self._tries - EAGER, 8)
+        return min(LONGEST_WAIT, wait)
+
+    def _try_in(self, seconds: float) -> None:
+        self._wait = self._clock.callLater(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._wait = None
+        self._tries += 1
+        self._start(self._try())
+
+    def _wait_no_more(self) -> None:
+        if self._wait is not None and self._wait.active():
+            self._wait.cancel()
+        self._wait = None

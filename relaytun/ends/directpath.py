@@ -1,0 +1,48 @@
+"""What the two ends of a link want of a way without the relay; the server has none."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from ..link.channel import Channel
+from ..wire.messages import Message
+from .legs import ClientSession
+
+
+class DirectPath(Protocol):
+    """
+    One link's way without the relay.
+
+    @ivar why: why there is none, as far as is known.
+    """
+
+    why: str
+
+    def secured(self, channel: Channel) -> None:
+        """The link has a new main channel."""
+
+    def received(self, message: Message) -> None:
+        """The other side, or the server, said this about it."""
+
+    def close(self) -> None:
+        """The link is over."""
+
+
+class Directs(Protocol):
+    """Makes them."""
+
+    def make(
+        self,
+        visitor: bool,
+        session: Callable[[], ClientSession | None],
+        found: Callable[[socket.socket, str], Deferred[bool]],
+    ) -> DirectPath:
+        """
+        @param session: the one of the link's last channel.
+        @param found: gets each connection that comes, and how it came; says whether it leads to
+            the other client, and is in use now.
+        """

@@ -1,0 +1,412 @@
+"""
+A byte pipe over a path on which only UDP passes.
+
+The path is punched already, and datagrams come and go through two functions; on the other side
+stands one half of a pair of sockets, so that a link's channel sees a socket here as anywhere.
+aioquic makes a reliable stream of it, without any I/O of its own.  The library is an extra:
+without it there is no L{QuicPipe} to be had (L{AVAILABLE}), and QUIC is not offered.
+
+What proves the other side is the link's own TLS, with its pinned identities, which runs inside the
+pipe as inside every channel.  QUIC's handshake is bound to the two clients by a key that both know
+from the link (L{quicconnection}): a stranger who gets packets onto the path cannot finish it.
+
+Back-pressure goes both ways.  The pair is read only while little waits to be sent; what the pair
+does not take is not granted to the other side anew, which so may have a window of bytes on its
+way, and no more.  The end of a stream and a broken one stay what they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import IReactor
+
+try:
+    from aioquic.quic import events
+
+    from .quicconnection import LARGEST, Connection, destination_of
+except ImportError:
+    #: Whether there is a library.
+    AVAILABLE = False
+else:
+    AVAILABLE = True
+
+#: What a user can do if there is none.
+INSTALL = "pip install relaytun[quic]"
+#: Seconds for the handshake, and of silence after which a pipe is broken.
+HANDSHAKE_TIMEOUT = 10.0
+IDLE_TIMEOUT = 20.0
+#: Bytes of a datagram that every path takes (RFC 9000, section 14).
+SAFE_SIZE = 1200
+#: Bytes that may wait to be sent before the pair is not read from.
+_ENOUGH = 256 * 1024
+#: The most that is read in one go.
+_TURN = 128 * 1024
+#: Pieces of what arrived that the kernel takes in one go (IOV_MAX is 1024).
+_PIECES = 512
+#: Seconds by which a sum of floats may be too early: the timer would ring in vain, again and again.
+_ROUNDING = 1e-5
+#: Codes with which a side ends the connection.
+_IN_ORDER = 0
+_BROKEN = 1
+
+
+class QuicError(Exception):
+    """No pipe came about; the text says why."""
+
+
+@implementer(IReadWriteDescriptor)
+class QuicPipe:
+    """
+    One side of it.  It takes C{end} over, and closes it.
+
+    @ivar connected: fires with C{None} when the handshake is done, or fails with L{QuicError};
+        cancelling it closes the pipe.
+    @ivar closed: fires with C{None} when it is over, in whatever way: the path is free.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        send: Callable[[bytes], object],
+        end: socket.socket,
+        *,
+        client: bool,
+        key: bytes,
+        close_in_order: Callable[[socket.socket], None],
+        reset: Callable[[socket.socket], None],
+        is_broken: Callable[[socket.socket], bool],
+        datagram_size: int = SAFE_SIZE,
+        idle_timeout: float = IDLE_TIMEOUT,
+    ) -> None:
+        """
+        @param send: takes a datagram for the path; what it cannot send is lost, without an error.
+        @param end: non-blocking.
+        @param client: which side; there has to be one of each.
+        @param key: a secret that only the two sides know, the same on both; 32 bytes.
+        @param close_in_order: closes C{end} after its last byte.
+        @param reset: closes it as broken.
+        @param is_broken: whether an end of the stream that was read at C{end} is none.
+        @param datagram_size: the most bytes that a datagram may have, if the path is known to take
+            more than L{SAFE_SIZE}; otherwise that is found out.
+        """
+        if not AVAILABLE:
+            raise QuicError(f"there is no aioquic: {INSTALL}")
+        self.connected: Deferred[None] = Deferred(lambda _: self.close())
+        self.closed: Deferred[None] = Deferred(lambda _: self.close())
+        self._reactor = reactor
+        self._send = send
+        self._end = end
+        self._client = client
+        self._key = key
+        self._close_in_order = close_in_order
+        self._reset = reset
+        self._is_broken = is_broken
+        self._datagram_size = datagram_size
+        self._idle_timeout = idle_timeout
+        self._connection: Connection | None = None
+        self._shaking = True
+        self._over = False  # The connection is; the end may still have to take something.
+        self._reading = False
+        self._writing = False
+        self._finished = False  # Our program wrote its last byte.
+        self._finishing = False  # The other side did.
+        self._shut = False
+        self._pending: deque[memoryview | bytes] = deque()
+        self._turn: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._limit: IDelayedCall | None = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
+
+    def start(self) -> None:
+        """A client begins; a server waits for it."""
+        if self._client and self._connection is None and not self._over:
+            self._connection = self._make(None)
+            self._connection.begin(self._reactor.seconds())
+            self._soon()
+
+    def received(self, datagram: bytes) -> None:
+        """A datagram came over the path, from whomever."""
+        if self._over:
+            return
+        connection = self._connection
+        if connection is None:
+            destination = None if self._client else destination_of(datagram)
+            if destination is None:
+                return
+            connection = self._connection = self._make(destination)
+        try:
+            connection.hear(datagram, self._reactor.seconds())
+        except Exception:  # What a stranger sent must not cost the caller's reader.
+            self._log.failure("QUIC tripped over a datagram")
+            self._break("QUIC tripped over a datagram")
+            return
+        if self._turn is None:
+            self._soon()
+
+    def close(self) -> None:
+        """Break it: the other side sees a reset."""
+        self._break("it was closed")
+
+    # For the reactor.
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def logPrefix(self) -> str:
+        return "quic"
+
+    def doRead(self) -> None:
+        connection = self._connection
+        if not self._reading or connection is None:
+            return
+        room = _ENOUGH - connection.unsent
+        if room <= 0:
+            self._pause()
+            return
+        try:
+            data = self._end.recv(min(room, _TURN))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._break("its program broke it")
+            return
+        if data:
+            connection.write(data)
+        elif self._is_broken(self._end):
+            self._break("its program broke it")
+            return
+        else:
+            self._finished = True
+            self._pause()
+            connection.write(b"", True)
+        self._soon()
+
+    def doWrite(self) -> None:
+        if self._writing:
+            self._deliver()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw the program's end die."""
+        self._break("its program broke it")
+
+    # The connection.
+
+    def _make(self, destination: bytes | None) -> Connection:
+        return Connection(
+            client=self._client,
+            key=self._key,
+            idle_timeout=self._idle_timeout,
+            datagram_size=self._datagram_size,
+            destination=destination,
+        )
+
+    def _soon(self) -> None:
+        """Look at what came, and send, when all datagrams of this turn are in."""
+        if self._turn is None and not self._over:
+            self._turn = self._reactor.callLater(0, self._go_round)
+
+    def _go_round(self) -> None:
+        self._turn = None
+        connection = self._connection
+        if connection is None or self._over:
+            return
+        if not self._take_events(connection):
+            return
+        if self._finished and self._finishing and connection.all_arrived:
+            self._hang_up(_IN_ORDER)
+            self._end_connection()
+            return
+        for datagram in connection.to_send(self._reactor.seconds()):
+            self._send(datagram)
+        if not self._shaking and connection.unsent < _ENOUGH:
+            self._read_on()
+        self._arm(connection.get_timer())
+
+    def _take_events(self, connection: Connection) -> bool:
+        """@return: whether it goes on."""
+        arrived = False
+        event = connection.next_event()
+        while event is not None and not self._over:
+            if isinstance(event, events.StreamDataReceived):
+                if event.data:
+                    self._pending.append(event.data)
+                self._finishing = self._finishing or event.end_stream
+                arrived = True
+            elif isinstance(event, events.HandshakeCompleted):
+                self._secured(connection, event.session_resumed)
+            elif isinstance(event, events.DatagramFrameReceived):
+                connection.probed(event.data)
+            elif isinstance(event, events.ConnectionTerminated):
+                self._terminated(event.error_code, event.reason_phrase)
+            elif isinstance(event, events.StreamReset | events.StopSendingReceived):
+                self._break("the other side broke it")
+            event = connection.next_event()
+        if arrived and not self._writing:
+            self._deliver()
+        return not self._over
+
+    def _secured(self, connection: Connection, knows_key: bool) -> None:
+        if not knows_key:
+            self._break("the other side does not know the key")
+            return
+        self._shaking = False
+        self._cancel_limit()
+        if self._datagram_size < LARGEST:
+            for datagram in connection.probe(LARGEST, self._reactor.seconds()):
+                self._send(datagram)
+        self.connected.callback(None)
+
+    def _terminated(self, code: int, why: str) -> None:
+        in_order = code == _IN_ORDER and self._finished and self._finishing
+        if in_order:
+            self._end_connection()
+        else:
+            self._break(why or "the other side broke it", tell=False)
+
+    def _overdue(self) -> None:
+        self._limit = None
+        self._break("no QUIC handshake in time")
+
+    def _arm(self, at: float | None) -> None:
+        """Have L{_ring} called at that time, or earlier, by a timer that is not moved each time."""
+        if at is None:
+            return
+        timer = self._timer
+        if timer is not None:
+            if self._timer_at <= at:
+                return
+            timer.cancel()
+        self._timer_at = at
+        delay = max(at - self._reactor.seconds(), 0) + _ROUNDING
+        self._timer = self._reactor.callLater(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        connection = self._connection
+        if connection is None or self._over:
+            return
+        now = self._reactor.seconds()
+        at = connection.get_timer()
+        if at is not None and at <= now:
+            connection.handle_timer(now)
+            self._go_round()
+        else:
+            self._arm(at)
+
+    # The pair.
+
+    def _deliver(self) -> None:
+        """Give the program what it takes."""
+        pending = self._pending
+        taken = 0
+        try:
+            while pending:
+                if len(pending) > 1:
+                    pieces = [pending.popleft() for _ in range(min(len(pending), _PIECES))]
+                    pending.appendleft(b"".join(pieces))
+                sent = self._end.send(pending[0])
+                taken += sent
+                if sent < len(pending[0]):
+                    pending[0] = memoryview(pending[0])[sent:]
+                else:
+                    pending.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._break("its program broke it")
+            return
+        if pending and not self._writing:
+            self._writing = True
+            self._reactor.addWriter(self)
+        elif not pending and self._writing:
+            self._writing = False
+            self._reactor.removeWriter(self)
+        if taken and self._connection is not None:
+            self._connection.taken += taken
+            self._soon()
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._pending or not self._finishing or self._end.fileno() < 0:
+            return
+        if self._over:
+            self._finish(self._close_in_order)
+        elif not self._shut:
+            self._shut = True
+            with contextlib.suppress(OSError):
+                self._end.shutdown(socket.SHUT_WR)
+
+    def _read_on(self) -> None:
+        if not (self._reading or self._finished):
+            self._reading = True
+            self._reactor.addReader(self)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
+
+    # The end.
+
+    def _hang_up(self, code: int, why: str = "") -> None:
+        """Tell the other side, twice, because nobody sends it again when it is lost."""
+        connection = self._connection
+        if connection is None:
+            return
+        connection.close(error_code=code, reason_phrase=why)
+        for datagram in connection.to_send(self._reactor.seconds()):
+            self._send(datagram)
+            self._send(datagram)
+
+    def _end_connection(self) -> None:
+        """It did all that it was for."""
+        self._over = True
+        self._stop()
+        self._end_if_over()
+
+    def _break(self, why: str, tell: bool = True) -> None:
+        if self._end.fileno() < 0:
+            return
+        if not self._over:
+            self._over = True
+            if tell:
+                self._hang_up(_BROKEN)
+            self._stop()
+        self._pending.clear()
+        self._finish(self._reset)
+        if self._shaking:
+            self._shaking = False
+            self.connected.errback(QuicError(why))
+
+    def _stop(self) -> None:
+        self._connection = None
+        self._pause()
+        self._cancel_limit()
+        for call in (self._turn, self._timer):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._timer = None
+
+    def _cancel_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def _finish(self, close: Callable[[socket.socket], None]) -> None:
+        if self._writing:
+            self._writing = False
+            self._reactor.removeWriter(self)
+        close(self._end)
+        self.closed.callback(None)
