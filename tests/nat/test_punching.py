@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relaytun.nat import guessing
-from relaytun.nat.candidates import NoPath, usable
+from relaytun.nat.candidates import NoPath, first_hops, usable
 from relaytun.nat.guessing import Hard, spare_descriptors
 from relaytun.nat.path import UdpPath
 from relaytun.nat.punching import MOST_ADDRESSES, UdpPunch
@@ -390,6 +390,10 @@ class GuessingTests(PunchingTestCase):
 
 
 class CandidateTests(SynchronousTestCase):
+    def test_first_hops(self) -> None:
+        """Each attempt's first packets get another way, the first one's four hops."""
+        self.assertEqual([first_hops(attempt) for attempt in (1, 2, 3, 4)], [4, 2, 3, 4])
+
     def test_usable(self) -> None:
         """Only unicast addresses of the right family are tried, each once, sixteen at most."""
         self.assertEqual(
