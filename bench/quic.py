@@ -19,6 +19,8 @@ import sys
 import time
 
 import click
+from aioquic.quic.congestion.base import register_congestion_control
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from twisted.internet.epollreactor import EPollReactor
 
 from relaytun.nat import quic, quicconnection
@@ -27,6 +29,16 @@ from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
 
 _KEY = bytes(32)
+
+
+class _Plain(RenoCongestionControl):
+    """What aioquic has by itself, unpaced."""
+
+    pacing_rate = None
+    datagram_size = quic.SAFE_SIZE
+
+    def more_could_be_sent(self) -> None:
+        """It does not matter here."""
 
 
 class _Talker:
@@ -48,7 +60,7 @@ class _Talker:
         return "talker"
 
     def connectionLost(self, reason: object) -> None:
-        self.reactor.stop()
+        """The pipe broke, which says so itself."""
 
     def doWrite(self) -> None:
         try:
@@ -124,7 +136,8 @@ def _main(what: tuple[str, ...], datagram: int, profile: bool, plain: bool) -> N
     options = ["--datagram", str(datagram)]
     if plain:
         options.append("--plain")
-        quicconnection._CONTROL = "reno"
+        quicconnection._CONTROL = "plain"
+        register_congestion_control("plain", _Plain)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     if what[:1] == ("receive",):
