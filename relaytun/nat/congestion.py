@@ -51,7 +51,7 @@ _RECOVER = 1.1
 #: by a timer that was late.
 _BURST = 0.002
 _BURST_PACKETS = 8
-_LATE = 0.004
+_LATE = 0.01
 
 
 class Packet(Protocol):

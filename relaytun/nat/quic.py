@@ -48,9 +48,9 @@ IDLE_TIMEOUT = 20.0
 #: Bytes of a datagram that every path takes (RFC 9000, section 14).
 SAFE_SIZE = 1200
 #: Bytes that may wait to be sent before the pair is not read from.
-_ENOUGH = 256 * 1024
+_ENOUGH = 512 * 1024
 #: The most that is read in one go.
-_TURN = 128 * 1024
+_TURN = 256 * 1024
 #: Pieces of what arrived that the kernel takes in one go (IOV_MAX is 1024).
 _PIECES = 512
 #: Seconds by which a sum of floats may be too early: the timer would ring in vain, again and again.

@@ -41,9 +41,9 @@ from cryptography.x509.oid import NameOID
 
 from .congestion import Controller, Pacer
 
-#: What a side may send beyond what the other has taken: 100 Mbit/s over 80 ms are 1 MB, and as
+#: What a side may send beyond what the other has taken: 100 Mbit/s over 160 ms are 2 MB, and as
 #: much again for each round trip that a lost packet needs.
-WINDOW = 4 * 1024 * 1024
+WINDOW = 8 * 1024 * 1024
 #: The largest datagram that is ever tried: Ethernet's, less the headers of IPv6 and UDP.
 LARGEST = 1452
 #: A client's unidirectional stream, and a server's: each side writes to its own.
