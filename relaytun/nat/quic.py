@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..wire.text import printable
 
 try:
     from aioquic.quic import events
@@ -273,7 +274,7 @@ class QuicPipe:
         if in_order:
             self._end_connection()
         else:
-            self._break(why or "the other side broke it", tell=False)
+            self._break(printable(why) or "the other side broke it", tell=False)
 
     def _overdue(self) -> None:
         self._limit = None

@@ -8,7 +8,12 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from relaytun.link.channel import Channel
+from relaytun.link.handshake import Peer
 from relaytun.nat import quic
+from relaytun.wire.frames import Kind, header
+
+from ..link.sockets import PROVIDER, TLS, VISITOR, Owner
 
 if quic.AVAILABLE:
     from relaytun.nat import quicconnection
@@ -183,6 +188,37 @@ class QuicTests(SynchronousTestCase):
         pipes.pipes[0].connected.cancel()
         pipes.results[0, "connected"].trap(QuicError)  # type: ignore[attr-defined]
         self.assertTrue(pipes.programs[0].sock.recv(1) == b"")
+
+    def test_no_library(self) -> None:
+        """Without the library there is no pipe, and what is said tells how to get one."""
+        self.patch(quic, "AVAILABLE", False)
+        with self.assertRaisesRegex(QuicError, "pip install"):
+            Pipes(self.wire)
+
+    def test_link(self) -> None:
+        """A link's own TLS and its frames pass, as through any other socket."""
+        pipes = self.connected()
+        channels = []
+        for program, visitor, peer in zip(
+            pipes.programs, (True, False), (PROVIDER, VISITOR), strict=True
+        ):
+            identity = VISITOR if visitor else PROVIDER
+            tls = TLS[identity.fingerprint].connection(visitor, Peer(peer.fingerprint))
+            program.reads = False
+            channel = Channel(self.wire.clock, program.sock, tls)  # type: ignore[arg-type]
+            channel.owner = Owner()  # type: ignore[assignment]
+            channels.append(channel)
+            channel.start()
+        self.assertTrue(pipes.run(2, lambda: not any(one.handshaking for one in channels)))
+        for channel in channels:
+            self.assertEqual(self.successResultOf(channel.secured), None)
+        payload = os.urandom(60_000)
+        channels[0].send(header(Kind.DATA, 1, length=len(payload)) + payload)
+        owner: Owner = channels[1].owner  # type: ignore[assignment]
+        self.assertTrue(pipes.run(2, lambda: len(owner.payload) == 60_000))
+        self.assertEqual(owner.payload, payload)
+        for channel in channels:
+            channel.close()
 
     def test_garbage(self) -> None:
         """What is no QUIC, or of another version, does nothing: before, during, after."""
