@@ -183,6 +183,15 @@ class Connection(QuicConnection):
         """Whether the end of our bytes was written, and the other side has it all."""
         return self._ours is not None and self._ours.sender.is_finished
 
+    @property
+    def end(self) -> tuple[int, str] | None:
+        """
+        The code and the words with which either side ended it; its event comes only when packets
+        of the other side cannot come any more.
+        """
+        event = self._close_event
+        return (event.error_code, event.reason_phrase) if event is not None else None
+
     def _write_stream_limits(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:

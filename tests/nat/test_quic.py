@@ -118,7 +118,7 @@ class QuicTests(SynchronousTestCase):
             pipes.programs[side].sock.tell_broken()
             pipes.programs[side].sock.close()
             other = pipes.programs[1 - side]
-            self.assertTrue(pipes.run(1, lambda other=other: other.ended))
+            self.assertTrue(pipes.run(0.03, lambda other=other: other.ended))
             self.assertTrue(other.broken)
             self.assertTrue(pipes.run(1, lambda pipes=pipes: len(pipes.results) == 4))
             pipes.close()
@@ -181,6 +181,22 @@ class QuicTests(SynchronousTestCase):
         pipes.run(quic.HANDSHAKE_TIMEOUT + 1)
         for side in (0, 1):
             pipes.results[side, "connected"].trap(QuicError)  # type: ignore[attr-defined]
+
+    def test_stranger_first(self) -> None:
+        """A stranger whose handshake comes first gets no answer, and does not cost the real one."""
+        strangers = Wire()
+        greetings: list[bytes] = []
+        stranger = Pipes(strangers, client_key=bytes(32))
+        stranger.send = lambda side, datagram: greetings.append(datagram)  # type: ignore[method-assign]
+        stranger.run(0)
+        self.assertEqual(len(greetings), 1)
+        stranger.close()
+        pipes = self.pipes()
+        pipes.pipes[1].received(greetings[0])
+        self.wire.clock.advance(0)
+        self.assertEqual(self.wire.sent, 1)  # That is the client's.
+        self.assertTrue(pipes.run(1, lambda: len(pipes.results) == 2))
+        self.assertEqual(pipes.results, {(0, "connected"): None, (1, "connected"): None})
 
     def test_cancelled(self) -> None:
         """One that is not wanted any more can be cancelled during the handshake."""
