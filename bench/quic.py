@@ -24,9 +24,10 @@ from aioquic.quic.congestion.reno import RenoCongestionControl
 from twisted.internet.epollreactor import EPollReactor
 
 from relaytun.nat import quic, quicconnection
-from relaytun.nat.udppath import UdpPath
 from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
+
+from .udppath import UdpPath
 
 _KEY = bytes(32)
 

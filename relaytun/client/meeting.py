@@ -23,7 +23,7 @@ from ..ends.resolve import addresses_of
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..nat import quic
-from ..nat.candidates import NoPath
+from ..nat.candidates import NoPath, first_hops
 from ..nat.classify import NatKind, classify
 from ..nat.guessing import Hard
 from ..nat.interfaces import local_address_towards, local_addresses
@@ -245,7 +245,14 @@ class _Meeting:
                 bytes.fromhex(self._theirs.session_id), self._theirs.attempt.to_bytes(8, "big")
             )
             self._punch = UdpPunch(
-                self._reactor, sock, self._key, session, self._visitor, udp, hard=self._hard()
+                self._reactor,
+                sock,
+                self._key,
+                session,
+                self._visitor,
+                udp,
+                hard=self._hard(),
+                first_hops=first_hops(self._theirs.attempt),
             )
             self._punch.start().addCallbacks(self._punched, self._way_over)
         else:

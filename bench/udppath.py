@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..interfaces import IReactor
+from relaytun.interfaces import IReactor
 
 #: Datagrams that are read before the reactor turns to others.
 _AT_ONCE = 64
