@@ -366,7 +366,7 @@ def _candidates(
     """Own addresses, and where reflectors see them, each place once."""
     kinds: dict[tuple[str, int], str] = {place: "host" for place in hosts}
     for place in seen.external:
-        kinds.setdefault(place, "reflexive")
+        kinds[place] = "reflexive"
     return tuple(
         Candidate(kind=kind, protocol=protocol, address=place[0], port=place[1])  # type: ignore[arg-type]
         for place, kind in kinds.items()
