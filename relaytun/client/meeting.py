@@ -26,7 +26,7 @@ from ..ends.resolve import addresses_of
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..nat import quic
-from ..nat.candidates import NoPath
+from ..nat.candidates import NoPath, first_hops
 from ..nat.classify import NatKind, classify
 from ..nat.guessing import Hard
 from ..nat.interfaces import local_address_towards, local_addresses
@@ -37,7 +37,6 @@ from ..nat.sharing import Share, SharedPath
 from ..nat.tcpopen import TcpOpen
 from ..nat.tcpreflection import TCPReflection, reusable
 from ..plane.accept import close_in_order, prepare, reset
-from ..plane.datagrams import prepare_datagrams
 from ..plane.pair import is_broken, pair
 from ..wire.messages import Candidate, MeetingAnswer, MeetingOffer, RelayAddress
 from ..wire.punch import session_of
@@ -179,7 +178,9 @@ class ClientNetwork:
     async def _fill(self, offer: _Offer) -> None:
         places = [] if self._lan_only else await self._places()
         local = [each for each in local_addresses() if ":" not in each]
-        offer.udp = _udp_socket()
+        offer.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        offer.udp.setblocking(False)
+        offer.udp.bind(("0.0.0.0", 0))
         udp_port = offer.udp.getsockname()[1]
         seen, seen_tcp = Reflection(), Reflection()
         if places:
@@ -266,7 +267,7 @@ class _Meeting:
                 self._visitor,
                 udp,
                 hard=self._hard(),
-                make_socket=_udp_socket,
+                first_hops=first_hops(self._theirs.attempt),
             )
             self._punch.start().addCallbacks(self._punched, self._way_over)
         else:
@@ -387,18 +388,6 @@ class _Meeting:
         self._leave_path()
 
 
-def _udp_socket() -> socket.socket:
-    """One for punching: what is too large for the path is refused, as QUIC and probes want it."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        prepare_datagrams(sock, whole=True, batches=False)
-        sock.bind(("0.0.0.0", 0))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 def _is_local(host: str) -> bool:
     """Whether an address is of a network of one's own (RFC 1918, RFC 4193)."""
     address = ipaddress.ip_address(host)
@@ -411,7 +400,7 @@ def _candidates(
     """Own addresses, and where reflectors see them, each place once."""
     kinds: dict[tuple[str, int], str] = {place: "host" for place in hosts}
     for place in seen.external:
-        kinds.setdefault(place, "reflexive")
+        kinds[place] = "reflexive"
     return tuple(
         Candidate(kind=kind, protocol=protocol, address=place[0], port=place[1])  # type: ignore[arg-type]
         for place, kind in kinds.items()

@@ -62,12 +62,11 @@ class ReceiveBuffer:
         self.view = memoryview(bytearray(2 * 65536))
 
 
-def prepare_datagrams(sock: socket.socket, whole: bool = False, batches: bool = True) -> None:
+def prepare_datagrams(sock: socket.socket, whole: bool = False) -> None:
     """
     The options that every UDP socket of ours has: non-blocking, large buffers, batches.
 
     @param whole: never fragment: what is too large for the path is refused (C{EMSGSIZE}).
-    @param batches: whether its reader knows what to do with several datagrams in one piece.
     """
     sock.setblocking(False)
     with contextlib.suppress(OSError):
@@ -75,9 +74,8 @@ def prepare_datagrams(sock: socket.socket, whole: bool = False, batches: bool = 
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
     if not _LINUX:
         return
-    if batches:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
     if whole:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
