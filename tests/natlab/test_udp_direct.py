@@ -91,10 +91,17 @@ class UdpDaemons(Daemons):
 class UdpDirectTests(SynchronousTestCase):
     """Real daemons in two usual homes."""
 
-    def daemons(self, client: str = "") -> UdpDaemons:
+    def daemons(self, cut: str = "") -> UdpDaemons:
+        """
+        When datagrams take the direct way.
+
+        @param cut: a protocol that the homes do not pass from each other.
+        """
         lab = Lab("portrest", "portrest")
         self.addCleanup(lab.close)
-        daemons = UdpDaemons(lab, client)
+        if cut:
+            lab.cut_direct(cut)
+        daemons = UdpDaemons(lab)
         self.addCleanup(daemons.close)
         daemons.await_echo()
         daemons.await_ways({"direct"})
@@ -124,4 +131,24 @@ class UdpDirectTests(SynchronousTestCase):
         daemons.lab.restore()
         daemons.await_ways({"direct"}, 45)
         self.assertTrue(daemons.echoes(b"direct again"))
+        daemons.check_logs()
+
+    def test_with_quic(self) -> None:
+        """Where TCP does not pass one path carries QUIC and the datagrams."""
+        daemons = self.daemons(cut="tcp")
+        daemons.await_path("quic".__eq__)
+        for number in range(100):
+            self.assertTrue(daemons.echoes(b"%d" % number))
+        self.assertEqual((daemons.path(), daemons.ways()), ("quic", {"direct"}))
+        daemons.check_logs()
+
+    def test_udp_alone_is_cut(self) -> None:
+        """When only UDP stops, the channel stays, and the datagrams come back when it passes."""
+        daemons = self.daemons()
+        daemons.await_path("tcp-direct".__eq__)
+        daemons.lab.cut_direct("udp")
+        daemons.await_ways({"udp"}, 10)
+        daemons.lab.restore()
+        daemons.await_ways({"direct"}, 45)
+        self.assertEqual(daemons.path(), "tcp-direct")
         daemons.check_logs()
