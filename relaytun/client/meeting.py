@@ -86,7 +86,7 @@ class Meetings:
         punched: FoundPunched | None = None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
-        return Direct(self._reactor, self._network, visitor, session, found, punched)
+        return Direct(self._reactor, self._network, visitor, session, found, punched=punched)
 
 
 class _Offer:
