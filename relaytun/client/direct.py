@@ -164,6 +164,10 @@ class Direct:
             self._wait_no_more()
             self._try_in(AT_ONCE)
 
+    def demoted(self) -> None:
+        """See L{relaytun.ends.directpath.DirectPath}."""
+        self._demoted = True
+
     def close(self) -> None:
         """The link is over."""
         self._closed = True

@@ -121,6 +121,7 @@ class VisitorLink:
         self.direct: DirectPath | None = None
         if directs is not None:
             self.direct = directs.make(True, lambda: self.session, self._take)
+            self.link.demoted = self.direct.demoted
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "
