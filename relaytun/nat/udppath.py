@@ -82,7 +82,7 @@ class UdpPath:
             received(datagram)
 
     def doWrite(self) -> None:
-        """It is watched for bytes alone."""
+        """Watched for bytes alone: room is no news."""
 
     def connectionLost(self, reason: Failure) -> None:
         """A UDP socket has no connection; silence is noticed above."""

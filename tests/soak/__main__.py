@@ -20,12 +20,13 @@ from .datagrams import UdpFirewall, UdpFuzz, UdpIdleNat, UdpSources
 from .links import FairBesideBulk, LinkSurvivesKills, Network, ServerAway, SilentServer
 from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 from .public import BrowserUpload, HttpSteady, PublicPortCut, SilentVisitors
+from .punching import PunchingMatrix
 
 FORMS: list[type[Soak]] = [
     *(Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack),
     *(LinkSurvivesKills, ServerAway, SilentServer, Network, FairBesideBulk),
     *(UdpSources, UdpFuzz, UdpFirewall, UdpIdleNat),
-    *(PublicPortCut, BrowserUpload, HttpSteady, SilentVisitors),
+    *(PublicPortCut, BrowserUpload, HttpSteady, SilentVisitors, PunchingMatrix),
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
