@@ -385,7 +385,10 @@ def is_local(host: str, local: str = "") -> bool:
 
     @param local: an own address.
     """
-    address = ipaddress.ip_address(host)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
     if any(address in network for network in _LOCAL if network.version == address.version):
         return True
     if address.version == 4 or ":" not in local:

@@ -23,8 +23,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..interfaces import IReactor
 from ..wire import natpmp, pcp
-from .conversation import Conversation, IReactor
+from .conversation import Conversation
 from .gateway import default_gateway, source_address
 
 #: Seconds that a mapping is asked for.
