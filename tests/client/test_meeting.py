@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.meeting}: which of several connections two clients use, and why none."""
+"""Tests of L{relaytun.client.meeting}: which of several connections is used, and why none is."""
 
 from __future__ import annotations
 
