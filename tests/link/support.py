@@ -38,6 +38,7 @@ class FakeChannel:
         self.slot = self.generation = 0
         self.ready = False
         self.rtt: float | None = None
+        self.path = ""
         self.waiting: deque[object] = deque()
         self.open = True
         self.queue: deque[memoryview | bytes] = deque()
