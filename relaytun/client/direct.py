@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -40,11 +40,28 @@ FIRST_WAIT = 30.0
 LONGEST_WAIT = 300.0
 #: Seconds for the other side's answer, and for the word to begin.
 ANSWER_TIMEOUT = 8.0
+#: Seconds that a direct channel has to last so that its loss is no reason to wait.
+STEADY = 30.0
+#: Why there is no direct path, in words for people, where it is not the network's business.
+NOT_TRIED = "not tried yet"
+NOT_ASKED = "the other client has not asked for one: not yet, or its direct = off"
+NO_ANSWER = (
+    "the other client does not answer: its direct = off, or its version or the server's is too old"
+)
+NO_GO = "the server did not tell both clients to begin"
+LOST = "it was lost, and is looked for again"
 #: The label under which TLS gives the key of an attempt.
 EXPORTER_LABEL = b"EXPORTER-relaytun-direct"
 KEY_SIZE = 32
 #: Keys of main channels that are remembered: the other side may be one behind.
 _REMEMBERED = 4
+
+
+_Said = TypeVar("_Said", MeetingAnswer, Go)
+
+
+class NotDirect(Exception):
+    """The text says why."""
 
 
 class Gathered(Protocol):
@@ -106,18 +123,22 @@ class Direct:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        ended: Callable[[Direct], None] = lambda direct: None,
     ) -> None:
         """
         @param session: the one of the link's last channel.
         @param found: gets each connection that comes, and how it came; says whether it leads to the
             other client, and is in use now.
+        @param ended: called once, by C{close}.
         """
-        self.why = "not tried yet"
+        self.why = NOT_TRIED if visitor else NOT_ASKED
         self._clock = clock
         self._network = network
         self._visitor = visitor
         self._session = session
         self._found = found
+        self._ended = ended
+        self._since: float | None = None
         self._keys: dict[int, bytes] = {}
         self._generation = 0
         self._attempt = 0
@@ -135,15 +156,25 @@ class Direct:
         self._keys[channel.generation] = key
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]
+        now = self._clock.seconds()
         if channel.path:
             self.why = ""
-            self._tries = 0
+            self._since = now
             self._wait_no_more()
-        elif self._visitor and self._running is None and self._wait is None:
+            return
+        if self._since is not None:
+            self.why = LOST
+            if now - self._since >= STEADY:
+                self._tries = 0
+            self._since = None
+        idle = self._running is None and self._wait is None
+        if self._visitor and idle and not self._closed:
             self._try_in(AT_ONCE if not self._tries else self._pause())
 
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
+        if self._closed:
+            return
         if isinstance(message, MeetingOffer) and not self._visitor:
             if self._running is not None:
                 self._running.cancel()
@@ -159,8 +190,8 @@ class Direct:
 
     def hurry(self) -> None:
         """The network has changed: what failed may succeed now."""
-        if self._visitor and self._running is None and self._wait is not None:
-            self._tries = 0
+        self._tries = 0
+        if self._wait is not None:
             self._wait_no_more()
             self._try_in(AT_ONCE)
 
@@ -170,10 +201,13 @@ class Direct:
 
     def close(self) -> None:
         """The link is over."""
+        if self._closed:
+            return
         self._closed = True
         self._wait_no_more()
         if self._running is not None:
             self._running.cancel()
+        self._ended(self)
 
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
@@ -198,8 +232,8 @@ class Direct:
                 )
             )
             key = self._keys[self._generation]
-            theirs = await answered.addTimeout(ANSWER_TIMEOUT, self._clock)
-            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            theirs = await self._in_time(answered, NO_ANSWER)
+            begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
             await self._network.meet(ours, theirs, key, True, self._found)
         finally:
@@ -228,11 +262,19 @@ class Direct:
                     quic=ours.quic,
                 )
             )
-            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
             await self._network.meet(ours, offer, key, False, self._found)
         finally:
             ours.close()
+
+    def _in_time(self, expected: Deferred[_Said], otherwise: str) -> Deferred[_Said]:
+        """It comes in time, or why there is no direct path is known."""
+
+        def overdue(result: object, seconds: float) -> NoReturn:
+            raise NotDirect(otherwise)
+
+        return expected.addTimeout(ANSWER_TIMEOUT, self._clock, overdue)
 
     def _start(self, work: object) -> None:
         running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]

@@ -212,7 +212,8 @@ class ProviderLink:
         )
         self.direct: DirectPath | None = None
         if machinery.directs is not None:
-            self.direct = machinery.directs.make(False, lambda: self.session, self._take)
+            self.direct = direct = machinery.directs.make(False, lambda: self.session, self._take)
+            self.link.why_not_direct = lambda: direct.why
         self.path: DatagramPath | None = None
         self._flows: ProviderDatagrams | None = None
         if service.protocol == "udp":

@@ -49,3 +49,6 @@ class Directs(Protocol):
         @param found: gets each connection that comes, and how it came; says whether it leads to
             the other client, and is in use now.
         """
+
+    def close(self) -> None:
+        """The client ends."""

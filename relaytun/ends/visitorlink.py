@@ -120,8 +120,9 @@ class VisitorLink:
         session.link = self.link
         self.direct: DirectPath | None = None
         if directs is not None:
-            self.direct = directs.make(True, lambda: self.session, self._take)
-            self.link.demoted = self.direct.demoted
+            self.direct = direct = directs.make(True, lambda: self.session, self._take)
+            self.link.why_not_direct = lambda: direct.why
+            self.link.demoted = direct.demoted
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "

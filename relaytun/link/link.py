@@ -56,6 +56,7 @@ class Link:
     @ivar unreached: called when a stream is over because it did not reach the service.
     @ivar demoted: visitor: called when a direct path is given up for the relay, which is faster.
     @ivar datagram_received: called with the flow and each datagram that comes.
+    @ivar why_not_direct: says why its channels go through the relay, if they do.
     @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
 
@@ -81,6 +82,7 @@ class Link:
         self.over: Reset | None = None
         self.unreached: Callable[[], None] = lambda: None
         self.demoted: Callable[[], None] = lambda: None
+        self.why_not_direct: Callable[[], str] = lambda: "direct = off here"
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
         self.datagrams: DatagramUse | None = None
         self._clock = clock

@@ -39,6 +39,7 @@ class FakeChannel:
         self.path = ""
         self.ready = False
         self.rtt: float | None = None
+        self.path = ""
         self.waiting: deque[object] = deque()
         self.open = True
         self.queue: deque[memoryview | bytes] = deque()
