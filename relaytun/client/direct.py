@@ -20,7 +20,7 @@ network is a L{Network}'s business; what is done with a connection that comes of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -44,11 +44,28 @@ FIRST_WAIT = 30.0
 LONGEST_WAIT = 300.0
 #: Seconds for the other side's answer, and for the word to begin.
 ANSWER_TIMEOUT = 8.0
+#: Seconds that a direct channel has to last so that its loss is no reason to wait.
+STEADY = 30.0
+#: Why there is no direct path, in words for people, where it is not the network's business.
+NOT_TRIED = "not tried yet"
+NOT_ASKED = "the other client has not asked for one: not yet, or its direct = off"
+NO_ANSWER = (
+    "the other client does not answer: its direct = off, or its version or the server's is too old"
+)
+NO_GO = "the server did not tell both clients to begin"
+LOST = "it was lost, and is looked for again"
 #: The label under which TLS gives the key of an attempt.
 EXPORTER_LABEL = b"EXPORTER-relaytun-direct"
 KEY_SIZE = 32
 #: Keys of main channels that are remembered: the other side may be one behind.
 _REMEMBERED = 4
+
+
+_Said = TypeVar("_Said", MeetingAnswer, Go)
+
+
+class NotDirect(Exception):
+    """The text says why."""
 
 
 class Gathered(Protocol):
@@ -83,7 +100,7 @@ class Network(Protocol):
         key: bytes,
         visitor: bool,
         found: Found,
-        punched: Callable[[PunchedPath], None] | None,
+        punched: Callable[[PunchedPath], None] | None = None,
     ) -> Deferred[None]:
         """
         Try to reach each other; done when C{found} has said yes, or when there is no hope.
@@ -110,21 +127,26 @@ class Direct:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        ended: Callable[[Direct], None] = lambda direct: None,
         punched: FoundPunched | None = None,
     ) -> None:
         """
         @param session: the one of the link's last channel.
+        @param found: gets each connection that comes, and how it came; says whether it leads to the
+            other client, and is in use now.
+        @param ended: called once, by C{close}.
         @param punched: if datagrams are to have a path, too.
         """
-        self.why = "not tried yet"
+        self.why = NOT_TRIED if visitor else NOT_ASKED
         self._clock = clock
         self._network = network
         self._visitor = visitor
         self._session = session
         self._found = found
+        self._ended = ended
         self._use_punched = punched
-        self._has_channel = False
-        self._has_punched = False
+        self._punched_since: float | None = None
+        self._since: float | None = None
         self._keys: dict[int, bytes] = {}
         self._generation = 0
         self._attempt = 0
@@ -142,16 +164,24 @@ class Direct:
         self._keys[channel.generation] = key
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]
-        self._has_channel = bool(channel.path)
-        if self._has_channel:
+        now = self._clock.seconds()
+        if channel.path:
             self.why = ""
-        if self._is_complete:
-            self._succeeded()
-        elif self._visitor and self._running is None and self._wait is None:
-            self._try_in(AT_ONCE if not self._tries else self._pause())
+            self._since = now
+            if self._is_complete:
+                self._wait_no_more()
+                return
+        elif self._since is not None:
+            self.why = LOST
+            if now - self._since >= STEADY:
+                self._tries = 0
+            self._since = None
+        self._try_again()
 
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
+        if self._closed:
+            return
         if isinstance(message, MeetingOffer) and not self._visitor:
             if self._running is not None:
                 self._running.cancel()
@@ -167,38 +197,49 @@ class Direct:
 
     def hurry(self) -> None:
         """The network has changed: what failed may succeed now."""
-        if self._visitor and self._running is None and self._wait is not None:
-            self._tries = 0
+        self._tries = 0
+        if self._wait is not None:
             self._wait_no_more()
             self._try_in(AT_ONCE)
 
+    def demoted(self) -> None:
+        """See L{relaytun.ends.directpath.DirectPath}."""
+        self._demoted = True
+
     def close(self) -> None:
         """The link is over."""
+        if self._closed:
+            return
         self._closed = True
         self._wait_no_more()
         if self._running is not None:
             self._running.cancel()
+        self._ended(self)
 
     @property
     def _is_complete(self) -> bool:
         """Whether there is nothing to look for."""
-        return self._has_channel and (self._has_punched or self._use_punched is None)
-
-    def _succeeded(self) -> None:
-        self._tries = 0
-        self._wait_no_more()
+        needed = self._since, *([] if self._use_punched is None else [self._punched_since])
+        return None not in needed
 
     def _punched(self, path: PunchedPath) -> None:
         """A path for datagrams."""
         assert self._use_punched is not None
-        self._has_punched = True
+        self._punched_since = self._clock.seconds()
         if self._is_complete:
-            self._succeeded()
+            self._wait_no_more()
         self._use_punched(path, self._punched_lost)
 
     def _punched_lost(self) -> None:
-        self._has_punched = False
-        if self._visitor and not self._closed and self._running is None and self._wait is None:
+        since, self._punched_since = self._punched_since, None
+        if since is not None and self._clock.seconds() - since >= STEADY:
+            self._tries = 0
+        self._try_again()
+
+    def _try_again(self) -> None:
+        """At once, unless there were attempts before; some time, at any rate."""
+        idle = self._running is None and self._wait is None
+        if self._visitor and idle and not self._closed:
             self._try_in(AT_ONCE if not self._tries else self._pause())
 
     async def _try(self) -> None:
@@ -207,7 +248,7 @@ class Direct:
         if session is None or session.tell is None:
             return
         ours = await self._network.gather()
-        alone = self._has_channel
+        alone = self._since is not None
         try:
             self._attempt += 1
             self._answer, self._go = Deferred(), Deferred()
@@ -225,8 +266,8 @@ class Direct:
                 )
             )
             key = self._keys[self._generation]
-            theirs = await answered.addTimeout(ANSWER_TIMEOUT, self._clock)
-            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            theirs = await self._in_time(answered, NO_ANSWER)
+            begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
             if alone:
                 theirs = msgspec.structs.replace(
@@ -259,7 +300,7 @@ class Direct:
                     quic=ours.quic,
                 )
             )
-            begin = await go.addTimeout(ANSWER_TIMEOUT, self._clock)
+            begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
             await self._meet(ours, offer, key)
         finally:
@@ -270,6 +311,14 @@ class Direct:
     ) -> Deferred[None]:
         punched = None if self._use_punched is None else self._punched
         return self._network.meet(ours, theirs, key, self._visitor, self._found, punched)
+
+    def _in_time(self, expected: Deferred[_Said], otherwise: str) -> Deferred[_Said]:
+        """It comes in time, or why there is no direct path is known."""
+
+        def overdue(result: object, seconds: float) -> NoReturn:
+            raise NotDirect(otherwise)
+
+        return expected.addTimeout(ANSWER_TIMEOUT, self._clock, overdue)
 
     def _start(self, work: object) -> None:
         running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
@@ -283,7 +332,7 @@ class Direct:
         if isinstance(result, Failure) and not result.check(CancelledError):
             why = str(result.value) or type(result.value).__name__
             self._log.debug("no direct path: {why}", why=why)
-            if not self._has_channel:
+            if self._since is None:
                 self.why = why
         if self._visitor and not self._closed and self._wait is None and not self._is_complete:
             self._try_in(self._pause())

@@ -221,7 +221,9 @@ class ProviderLink:
         self.direct: DirectPath | None = None
         if machinery.directs is not None:
             punched = self.path.use_punched if self.path is not None else None
-            self.direct = machinery.directs.make(False, lambda: self.session, self._take, punched)
+            direct = machinery.directs.make(False, lambda: self.session, self._take, punched)
+            self.link.why_not_direct = lambda: direct.why
+            self.direct = direct
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""

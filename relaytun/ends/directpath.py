@@ -35,6 +35,9 @@ class DirectPath(Protocol):
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
 
+    def demoted(self) -> None:
+        """The way that was found carries less than the relay, and is given up."""
+
     def close(self) -> None:
         """The link is over."""
 
@@ -53,3 +56,6 @@ class Directs(Protocol):
         @param session: the one of the link's last channel.
         @param punched: for a link of a udp service.
         """
+
+    def close(self) -> None:
+        """The client ends."""

@@ -134,7 +134,9 @@ class VisitorLink:
         self.direct: DirectPath | None = None
         if directs is not None:
             punched = self.path.use_punched if self.path is not None else None
-            self.direct = directs.make(True, lambda: self.session, self._take, punched)
+            self.direct = direct = directs.make(True, lambda: self.session, self._take, punched)
+            self.link.why_not_direct = lambda: direct.why
+            self.link.demoted = direct.demoted
         self._seek(MAIN)
 
     @property

@@ -60,8 +60,10 @@ class SharedPath:
     @ivar quic, sealed: the two uses.  Each has to be closed some time.
     """
 
-    def __init__(self, path: UdpPath) -> None:
+    def __init__(self, path: UdpPath, over: Callable[[], None] = lambda: None) -> None:
+        """@param over: called once, when nobody uses it any more."""
         self._path = path
+        self._over = over
         self.quic = Share(path, self._closed)
         self.sealed = Share(path, self._closed)
         self._open = {self.quic, self.sealed}
@@ -77,9 +79,11 @@ class SharedPath:
             share.lost()
 
     def _closed(self, share: Share) -> None:
-        self._open.discard(share)
-        if not self._open:
-            self._path.close()
+        if share in self._open:
+            self._open.discard(share)
+            if not self._open:
+                self._path.close()
+                self._over()
 
 
 def _nobody(*_: bytes) -> None:

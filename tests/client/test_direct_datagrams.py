@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.direct import AT_ONCE, FIRST_WAIT, SOON, Direct
+from relaytun.client.direct import AT_ONCE, FIRST_WAIT, SOON, STEADY, Direct
 from relaytun.ends.legs import ClientSession
 from relaytun.wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message, RelayAddress
 from relaytun.wire.preamble import Role
@@ -149,6 +149,7 @@ class DirectDatagramTests(SynchronousTestCase):
         arguments[-1](object())
         self.secured(direct, 2, "tcp-direct")
         done.callback(None)
+        self.clock.advance(STEADY)
         self.used[0][1]()
         self.clock.advance(AT_ONCE)
         for number in range(2, 6):
