@@ -45,6 +45,9 @@ class FakeDirect:
     def received(self, message: Message) -> None:
         self.heard.append(message)
 
+    def demoted(self) -> None:
+        """The relay is faster."""
+
     def close(self) -> None:
         self.closed += 1
 
@@ -59,7 +62,7 @@ class FakeDirects:
     def __init__(self) -> None:
         self.closed = 0
 
-    def make(self, visitor: bool, session: Any, found: Any) -> FakeDirect:
+    def make(self, visitor: bool, session: Any, found: Any, punched: Any = None) -> FakeDirect:
         self.made = FakeDirect(visitor, session, found)
         return self.made
 
