@@ -38,6 +38,10 @@ SOON = 2.0
 EAGER = 3
 FIRST_WAIT = 30.0
 LONGEST_WAIT = 300.0
+#: Where there was a direct path before, there can be one again.
+KNOWN_WAIT = 60.0
+#: A direct channel that lived as long as this was a good one: another is looked for at once.
+GOOD = 10.0
 #: Seconds for the other side's answer, and for the word to begin.
 ANSWER_TIMEOUT = 8.0
 #: The label under which TLS gives the key of an attempt.
@@ -122,6 +126,8 @@ class Direct:
         self._generation = 0
         self._attempt = 0
         self._tries = 0
+        self._direct_since: float | None = None
+        self._longest = LONGEST_WAIT
         self._wait: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
         self._answer: Deferred[MeetingAnswer] | None = None
@@ -135,9 +141,15 @@ class Direct:
         self._keys[channel.generation] = key
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]
+        since, self._direct_since = self._direct_since, None
+        if since is not None:
+            self.why = "the direct path was lost"
+            if self._clock.seconds() - since >= GOOD:
+                self._tries = 0
         if channel.path:
             self.why = ""
-            self._tries = 0
+            self._direct_since = self._clock.seconds()
+            self._longest = KNOWN_WAIT
             self._wait_no_more()
         elif self._visitor and self._running is None and self._wait is None:
             self._try_in(AT_ONCE if not self._tries else self._pause())
@@ -249,7 +261,7 @@ class Direct:
         if self._tries < EAGER:
             return SOON
         wait: float = FIRST_WAIT * 2 ** min(self._tries - EAGER, 8)
-        return min(LONGEST_WAIT, wait)
+        return min(self._longest, wait)
 
     def _try_in(self, seconds: float) -> None:
         self._wait = self._clock.callLater(seconds, self._begin)
