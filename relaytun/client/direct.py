@@ -21,7 +21,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -126,6 +126,7 @@ class Direct:
         self._generation = 0
         self._attempt = 0
         self._tries = 0
+        self._known: ClientSession | None = None
         self._direct_since: float | None = None
         self._longest = LONGEST_WAIT
         self._wait: IDelayedCall | None = None
@@ -151,8 +152,20 @@ class Direct:
             self._direct_since = self._clock.seconds()
             self._longest = KNOWN_WAIT
             self._wait_no_more()
-        elif self._visitor and self._running is None and self._wait is None:
-            self._try_in(AT_ONCE if not self._tries else self._pause())
+        elif self._visitor:
+            self._relayed()
+
+    def _relayed(self) -> None:
+        """Look for a better way than the relay; in a new session as if it were the first time."""
+        session = self._session()
+        if session is not self._known:
+            self._known = session
+            self._tries = 0
+            self._wait_no_more()
+            if self._running is not None:
+                self._running.cancel()
+        if self._running is None and self._wait is None:
+            self._try_in(self._pause())
 
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
@@ -186,8 +199,8 @@ class Direct:
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
         session = self._session()
-        if session is None or session.tell is None:
-            return
+        if session is None or session.tell is None or not session.live:
+            return  # A channel of another one is being looked for.
         ours = await self._network.gather()
         try:
             self._attempt += 1
@@ -253,11 +266,15 @@ class Direct:
             self._running = None
         if isinstance(result, Failure) and not result.check(CancelledError):
             self.why = str(result.value) or type(result.value).__name__
+            if result.check(TimeoutError):
+                self.why = "the other client did not answer"
             self._log.debug("no direct path: {why}", why=self.why)
         if self._visitor and not self._closed and self._wait is None and self.why:
             self._try_in(self._pause())
 
     def _pause(self) -> float:
+        if not self._tries:
+            return AT_ONCE
         if self._tries < EAGER:
             return SOON
         wait: float = FIRST_WAIT * 2 ** min(self._tries - EAGER, 8)

@@ -176,6 +176,11 @@ class VisitorLink:
         self.link.attach(channel, MAIN)
         return True
 
+    def renew_session(self) -> None:
+        """A server is there: only in a session of now it tells the clients of each other."""
+        if self.direct is not None and not self.session.live:
+            self._seek(MAIN)
+
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
         if process != self._provider[1]:
@@ -263,7 +268,7 @@ class VisitorLink:
                     return
                 if isinstance(error, RequestError) and error.code not in _FINAL:
                     continue
-                if slot == MAIN:
+                if slot == MAIN and not link.connected:
                     self._give_up(str(error), Reset.FORBIDDEN)
                 return  # Bulk transfers stay on the main channel.
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
@@ -279,7 +284,7 @@ class VisitorLink:
                 return
 
     def _has_direct(self) -> bool:
-        """Whether it does well without the relay, or is about to: then it needs no channel there."""
+        """Whether it does well without the relay, or is about to: it needs no channel there."""
         return any(each.path and not each.failing for each in self.link.channels.all)
 
     def _await_better(self, slot: int) -> None:

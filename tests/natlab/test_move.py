@@ -75,7 +75,7 @@ class MoveTests(SynchronousTestCase):
         self.assert_comes_back(self.daemons(Lab("portrest", "portrest")), "quic", "tcp")
 
     def test_one_way(self) -> None:
-        """Only the provider sends, and only it is heard no more: the visitor finds out by itself."""
+        """Only the provider sends, and is heard no more: the visitor finds out by itself."""
         daemons = self.daemons(Lab("portrest", "portrest"))
         with daemons.stream() as stream:
             daemons.await_path(DIRECT.__contains__)
@@ -127,7 +127,7 @@ class MoveTests(SynchronousTestCase):
         daemons.check_logs()
 
     def test_other_address(self) -> None:
-        """A client that gets another address keeps its streams, and comes to a direct path again."""
+        """A client that gets another address keeps its streams, and finds a direct path again."""
         daemons = self.daemons(Lab("portrest", "portrest"))
         with daemons.stream() as stream:
             traffic = Traffic(stream, MIB)
