@@ -9,7 +9,7 @@ from collections.abc import Callable
 from OpenSSL import SSL
 from twisted.internet.task import Clock
 
-from relaytun.link.channel import Channel
+from relaytun.link.channel import RELAYED, Channel, Pace
 from relaytun.link.handshake import LinkTLS, Peer
 from relaytun.link.identity import Identity
 from relaytun.wire.frames import Frame
@@ -164,6 +164,7 @@ class Ends:
         provider: SSL.Connection | None = None,
         visitor_expects: Identity = PROVIDER,
         provider_expects: Identity = VISITOR,
+        pace: Pace = RELAYED,
     ) -> None:
         self.loop = loop
         self.relay = Relay()
@@ -173,8 +174,8 @@ class Ends:
         if provider is None:
             provider = TLS[PROVIDER.fingerprint].connection(False, self.peers[1])
         sockets = self.relay.sockets
-        self.visitor = Channel(loop, sockets[0], visitor)  # type: ignore[arg-type]
-        self.provider = Channel(loop, sockets[1], provider)  # type: ignore[arg-type]
+        self.visitor = Channel(loop, sockets[0], visitor, pace)  # type: ignore[arg-type]
+        self.provider = Channel(loop, sockets[1], provider, pace)  # type: ignore[arg-type]
         self.owners = Owner(), Owner()
         self.secured: dict[Channel, object] = {}
         for channel, owner in zip((self.visitor, self.provider), self.owners, strict=True):
