@@ -46,9 +46,7 @@ class Contestants(Protocol):
 class Contest:
     """That of one side of a link, for what it sends."""
 
-    def __init__(
-        self, clock: IReactorTime, link: Contestants, slower: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: IReactorTime, link: Contestants, slower: Callable[[], None]) -> None:
         """@param slower: called when the direct path that the link is on is the slower one."""
         self._clock = clock
         self._link = link
