@@ -242,6 +242,9 @@ class Link:
         """A channel should be replaced; the visitor sees to that."""
         if self.channels[channel.slot] is channel:
             self._keeper.wants_channel(self, channel.slot)
+        elif channel in self.channels.arriving:
+            channel.close()
+            self.lost(channel, "nothing comes in answer")
 
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
@@ -362,9 +365,9 @@ class Link:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
         self._replace_with(channel)
-        if slot == BULK_SLOT:
-            self._bulk_wanted = True
         self.channels.put(channel)
+        # One that was asked for where there was to be none is asked for again, if need be.
+        self._bulk_wanted = self.channels[BULK_SLOT] is not None
         channel.ready = True
         self._calm_down_if_idle()
         self._tell_resets(channel)
