@@ -115,7 +115,7 @@ class DirectCase(SynchronousTestCase):
             self.visitor,
             lambda: self.session,
             self.found,
-            self.ended.append,
+            ended=self.ended.append,
         )
 
     def tearDown(self) -> None:
