@@ -235,6 +235,6 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(
             " ".join(cause.name for cause in sorted(Reset)),
             "OVER PROGRAM SERVICE PROTOCOL TIMEOUT SHUTDOWN UNKNOWN LIMIT STALE FORBIDDEN "
-            "COMPRESSION",
+            "COMPRESSION SLOW",
         )
-        self.assertEqual(list(Reset), list(range(11)))
+        self.assertEqual(list(Reset), list(range(12)))
