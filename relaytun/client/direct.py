@@ -123,12 +123,14 @@ class Direct:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        renew: Callable[[], None] = lambda: None,
         ended: Callable[[Direct], None] = lambda direct: None,
     ) -> None:
         """
         @param session: the one of the link's last channel.
         @param found: gets each connection that comes, and how it came; says whether it leads to the
             other client, and is in use now.
+        @param renew: makes a new main channel through the relay, of a session that is live.
         @param ended: called once, by C{close}.
         """
         self.why = NOT_TRIED if visitor else NOT_ASKED
@@ -137,7 +139,9 @@ class Direct:
         self._visitor = visitor
         self._session = session
         self._found = found
+        self._renew = renew
         self._ended = ended
+        self._renewing = False
         self._since: float | None = None
         self._keys: dict[int, bytes] = {}
         self._generation = 0
@@ -162,6 +166,9 @@ class Direct:
             self._since = now
             self._wait_no_more()
             return
+        if self._renewing:
+            self._renewing = False
+            self._wait_no_more()
         if self._since is not None:
             self.why = LOST
             if now - self._since >= STEADY:
@@ -209,6 +216,11 @@ class Direct:
         """The visitor's side of an attempt."""
         session = self._session()
         if session is None or session.tell is None:
+            return
+        if not session.live:
+            # Nobody passes on what is said of it: its server has lost one of the two.
+            self._renewing = True
+            self._renew()
             return
         ours = await self._network.gather()
         try:

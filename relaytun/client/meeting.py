@@ -78,10 +78,16 @@ class Meetings:
         self._reactor = reactor
 
     def make(
-        self, visitor: bool, session: Callable[[], ClientSession | None], found: Found
+        self,
+        visitor: bool,
+        session: Callable[[], ClientSession | None],
+        found: Found,
+        renew: Callable[[], None] = lambda: None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
-        made = Direct(self._reactor, self._network, visitor, session, found, self._roaming.remove)
+        made = Direct(
+            self._reactor, self._network, visitor, session, found, renew, self._roaming.remove
+        )
         self._roaming.add(made)
         return made
 

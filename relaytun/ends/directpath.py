@@ -40,11 +40,13 @@ class Directs(Protocol):
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Callable[[socket.socket, str], Deferred[bool]],
+        renew: Callable[[], None] = lambda: None,
     ) -> DirectPath:
         """
         @param session: the one of the link's last channel.
         @param found: gets each connection that comes, and how it came; says whether it leads to
             the other client, and is in use now.
+        @param renew: makes a new main channel through the relay, of a session that is live.
         """
 
     def close(self) -> None:

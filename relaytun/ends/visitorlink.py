@@ -120,7 +120,9 @@ class VisitorLink:
         session.link = self.link
         self.direct: DirectPath | None = None
         if directs is not None:
-            self.direct = direct = directs.make(True, lambda: self.session, self._take)
+            self.direct = direct = directs.make(
+                True, lambda: self.session, self._take, lambda: self._seek(MAIN)
+            )
             self.link.why_not_direct = lambda: direct.why
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(

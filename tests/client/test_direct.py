@@ -109,12 +109,14 @@ class DirectCase(SynchronousTestCase):
             tell=self.told.append,
         )
         self.ended: list[Direct] = []
+        self.renewals = 0
         self.direct = Direct(
             self.clock,
             self.network,  # type: ignore[arg-type]
             self.visitor,
             lambda: self.session,
             self.found,
+            self.renew,
             self.ended.append,
         )
 
@@ -122,6 +124,9 @@ class DirectCase(SynchronousTestCase):
         self.direct.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([offer.closed for offer in self.network.offers if not offer.closed], [])
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     def found(self, sock: socket.socket, path: str) -> Deferred[bool]:
         raise AssertionError("it is the network's to call")
@@ -307,6 +312,18 @@ class VisitorTests(DirectCase):
             self.assertEqual(self.network.gathering, [])
         self.assertEqual(self.direct.why, module.NOT_TRIED)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_session_over(self) -> None:
+        """A session of which nobody passes on a word is renewed first, then it is tried at once."""
+        assert self.session is not None
+        self.session.live = False
+        self.begin()
+        self.assertEqual((self.renewals, self.network.gathering), (1, []))
+        self.session.live = True
+        self.direct.secured(channel(2))
+        self.clock.advance(SOON)
+        self.assertEqual((self.renewals, self.offers()), (1, [1]))
+        self.clock.advance(ANSWER_TIMEOUT)
 
     def test_hurry(self) -> None:
         """When the network has changed, what waits is tried at once, as if for the first time."""

@@ -32,6 +32,7 @@ class FakeDirect:
     """
 
     why = "the test is slow"
+    renew: Any
 
     def __init__(self, visitor: bool, session: Any, found: Any) -> None:
         self.visitor, self.session, self.found = visitor, session, found
@@ -59,8 +60,9 @@ class FakeDirects:
     def __init__(self) -> None:
         self.closed = 0
 
-    def make(self, visitor: bool, session: Any, found: Any) -> FakeDirect:
+    def make(self, visitor: bool, session: Any, found: Any, renew: Any = None) -> FakeDirect:
         self.made = FakeDirect(visitor, session, found)
+        self.made.renew = renew
         return self.made
 
     def close(self) -> None:
@@ -244,6 +246,19 @@ class DirectLinkTests(LinkTestCase):
         assert isinstance(directs, FakeDirects)
         self.machinery.close()
         self.assertEqual(directs.closed, 1)
+
+    async def test_renewed(self) -> None:
+        """A main channel of a new session takes the place of one whose session is over."""
+        program, served, leg = await self.running()
+        await self.connected()
+        assert self.visitor.link is not None
+        self.visitor.over(self.visitor.link.session)
+        self.ways[0].renew()
+        await self.grant(2)
+        await self.channel()
+        await until(lambda: len(self.ways[0].generations) == 2)
+        await self.works(program, served)
+        self.assertEqual(self.visitor.link.session.id, f"{2:032x}")
 
     async def test_off(self) -> None:
         """With C{direct = off} nothing is looked for, and what others say is passed over."""
