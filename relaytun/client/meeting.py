@@ -64,12 +64,15 @@ class Meetings:
         reflectors: Callable[[], Sequence[RelayAddress]],
         lan_only: bool,
         hard_nat: str,
+        network_changed: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param reflectors: gives those of a server that the client is signed in at.
         @param lan_only: whether only paths within one network are looked for.
         @param hard_nat: C{no}, C{predict} or C{birthday}.
+        @param network_changed: called when this machine has other addresses, while there are links.
         """
+        self._others = network_changed
         self._mappings = None if lan_only else Mappings(reactor)
         self._roaming = Roaming(reactor, self._network_changed)
         self._network = ClientNetwork(
@@ -98,6 +101,7 @@ class Meetings:
             self._mappings.close()
 
     def _network_changed(self) -> None:
+        self._others()
         if self._mappings is not None:
             self._mappings.forget()
 

@@ -263,9 +263,9 @@ class VisitorLink:
                 self._why = str(error)
                 if isinstance(error, RequestError) and error.code not in _FINAL:
                     continue
-                if slot == MAIN:
+                if slot == MAIN and not link.connected:
                     self._give_up(str(error), Reset.FORBIDDEN)
-                return  # Bulk transfers stay on the main channel.
+                return  # What there is goes on: on the old main channel, or on the only one.
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
                 self._why = str(error) or type(error).__name__
             else:

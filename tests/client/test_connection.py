@@ -33,6 +33,7 @@ class FakeControl:
         self.lost: Deferred[None] = Deferred()
         self.receive: Any = None
         self.closed = False
+        self.local_host = "127.0.0.1"
 
     def send(self, message: messages.Message) -> None:
         self.sent.append(message)
@@ -314,6 +315,16 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(ECHO_TIMEOUT)
         self.assertTrue(control.lost.called)
         self.assertIsNone(connection.rtt)
+
+    def test_network_changed(self) -> None:
+        """A connection from an address that this machine has no more is given up, no other one."""
+        connection, control = self.up()
+        connection.network_changed()
+        self.assertFalse(control.lost.called)
+        control.local_host = "192.0.2.55"
+        connection.network_changed()
+        self.assertTrue(control.lost.called)
+        connection.network_changed()
 
     def test_request_session(self) -> None:
         """An answer finds the request that it belongs to."""

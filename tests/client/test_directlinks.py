@@ -249,7 +249,7 @@ class DirectLinkTests(LinkTestCase):
 
     async def test_renewed(self) -> None:
         """A main channel of a new session takes the place of one whose session is over."""
-        program, served, leg = await self.running()
+        program, served, _ = await self.running()
         await self.connected()
         assert self.visitor.link is not None
         self.visitor.over(self.visitor.link.session)
@@ -259,6 +259,18 @@ class DirectLinkTests(LinkTestCase):
         await until(lambda: len(self.ways[0].generations) == 2)
         await self.works(program, served)
         self.assertEqual(self.visitor.link.session.id, f"{2:032x}")
+
+    async def test_not_renewed(self) -> None:
+        """If there is no other session to be had, what runs goes on all the same."""
+        program, served, _ = await self.running()
+        await self.connected()
+        assert self.visitor.link is not None
+        self.visitor.over(self.visitor.link.session)
+        self.ways[0].renew()
+        await self.asked(2)
+        self.refuse("forbidden")
+        await until(lambda: not (self.visitor.link and self.visitor.link._seeking))
+        await self.works(program, served)
 
     async def test_off(self) -> None:
         """With C{direct = off} nothing is looked for, and what others say is passed over."""

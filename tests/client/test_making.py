@@ -21,9 +21,13 @@ class Connection:
     """To a server that has told about its reflectors."""
 
     def __init__(self, reflectors: Any) -> None:
+        self.changes = 0
         self.control = None if reflectors is None else self
         self.response = self
         self.reflectors = reflectors
+
+    def network_changed(self) -> None:
+        self.changes += 1
 
 
 class DirectTests(SynchronousTestCase):
@@ -57,7 +61,14 @@ class DirectTests(SynchronousTestCase):
         """By default all are looked for, and with C{direct = lan} those within a network."""
         for direct, lan in (("auto", False), ("lan", True)):
             self.assertIs(self.make(Connection(()), direct=direct, hard_nat="no"), self)
-            self.assertEqual(self.made[-1][2:], (lan, "no"))
+            self.assertEqual(self.made[-1][2:4], (lan, "no"))
+
+    def test_network_changed(self) -> None:
+        """With other addresses, each connection to a server looks whether it still has its own."""
+        connections = Connection(None), Connection(())
+        self.make(*connections)
+        self.made[-1][4]()
+        self.assertEqual([connection.changes for connection in connections], [1, 1])
 
     def test_reflectors(self) -> None:
         """Asked are those of a server at which the client is signed in, at that moment."""
