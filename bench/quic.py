@@ -24,9 +24,10 @@ from aioquic.quic.congestion.reno import RenoCongestionControl
 from twisted.internet.epollreactor import EPollReactor
 
 from relaytun.nat import quic, quicconnection
-from relaytun.nat.udpsocket import UdpSocket
 from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
+
+from .udppath import UdpPath
 
 _KEY = bytes(32)
 
@@ -102,12 +103,10 @@ def _talk(
 ) -> None:
     reactor = EPollReactor()
     near, far = pair()
-    peer = sock.getpeername()
-    path = UdpSocket(reactor, sock, lambda data, address, socket: pipe.received(data))
-    path.widen()
+    path = UdpPath(reactor, sock, lambda data: pipe.received(data))
     pipe = quic.QuicPipe(
         reactor,
-        lambda data: path.send(data, peer),
+        path.send,
         far,
         client=client,
         key=_KEY,

@@ -38,10 +38,12 @@ SOON = 2.0
 EAGER = 3
 FIRST_WAIT = 30.0
 LONGEST_WAIT = 300.0
+#: Where there was a direct path before, there can be one again.
+KNOWN_WAIT = 60.0
 #: Seconds for the other side's answer, and for the word to begin.
 ANSWER_TIMEOUT = 8.0
 #: Seconds that a direct channel has to last so that its loss is no reason to wait.
-STEADY = 30.0
+STEADY = 10.0
 #: Why there is no direct path, in words for people, where it is not the network's business.
 NOT_TRIED = "not tried yet"
 NOT_ASKED = "the other client has not asked for one: not yet, or its direct = off"
@@ -50,6 +52,7 @@ NO_ANSWER = (
 )
 NO_GO = "the server did not tell both clients to begin"
 LOST = "it was lost, and is looked for again"
+SLOWER = "it carried less than the relay"
 #: The label under which TLS gives the key of an attempt.
 EXPORTER_LABEL = b"EXPORTER-relaytun-direct"
 KEY_SIZE = 32
@@ -141,12 +144,14 @@ class Direct:
         self._found = found
         self._renew = renew
         self._ended = ended
-        self._renewing = False
         self._since: float | None = None
         self._keys: dict[int, bytes] = {}
         self._generation = 0
         self._attempt = 0
         self._tries = 0
+        self._known: ClientSession | None = None
+        self._demoted = False
+        self._longest = LONGEST_WAIT
         self._wait: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
         self._answer: Deferred[MeetingAnswer] | None = None
@@ -161,22 +166,34 @@ class Direct:
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]
         now = self._clock.seconds()
+        since, self._since = self._since, None
         if channel.path:
             self.why = ""
             self._since = now
+            self._longest = KNOWN_WAIT
             self._wait_no_more()
             return
-        if self._renewing:
-            self._renewing = False
-            self._wait_no_more()
-        if self._since is not None:
+        if since is not None:
             self.why = LOST
-            if now - self._since >= STEADY:
+            if now - since >= STEADY:
                 self._tries = 0
-            self._since = None
-        idle = self._running is None and self._wait is None
-        if self._visitor and idle and not self._closed:
-            self._try_in(AT_ONCE if not self._tries else self._pause())
+        demoted, self._demoted = self._demoted, False
+        if demoted:
+            self.why = SLOWER
+        if self._visitor and not self._closed:
+            self._relayed(demoted)
+
+    def _relayed(self, demoted: bool) -> None:
+        """Look for a better way than the relay; in a new session as if it were the first time."""
+        session = self._session()
+        if session is not self._known:
+            self._known = session
+            self._tries = 0
+            self._wait_no_more()
+            if self._running is not None:
+                self._running.cancel()
+        if self._running is None and self._wait is None:
+            self._try_in(LONGEST_WAIT if demoted else self._pause())
 
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
@@ -202,6 +219,10 @@ class Direct:
             self._wait_no_more()
             self._try_in(AT_ONCE)
 
+    def demoted(self) -> None:
+        """See L{relaytun.ends.directpath.DirectPath}."""
+        self._demoted = True
+
     def close(self) -> None:
         """The link is over."""
         if self._closed:
@@ -219,7 +240,6 @@ class Direct:
             return
         if not session.live:
             # Nobody passes on what is said of it: its server has lost one of the two.
-            self._renewing = True
             self._renew()
             return
         ours = await self._network.gather()
@@ -300,10 +320,12 @@ class Direct:
             self._try_in(self._pause())
 
     def _pause(self) -> float:
+        if not self._tries:
+            return AT_ONCE
         if self._tries < EAGER:
             return SOON
         wait: float = FIRST_WAIT * 2 ** min(self._tries - EAGER, 8)
-        return min(LONGEST_WAIT, wait)
+        return min(self._longest, wait)
 
     def _try_in(self, seconds: float) -> None:
         self._wait = self._clock.callLater(seconds, self._begin)

@@ -208,7 +208,7 @@ def _candidates(
         kinds.setdefault(place, "reflexive")
     own = [place for place in hosts if place[1]]
     for place in own[: MOST - len(kinds)]:
-        kinds[place] = "host"
+        kinds.setdefault(place, "host")
     return tuple(
         Candidate(kind=kind, protocol=protocol, address=place[0], port=place[1])  # type: ignore[arg-type]
         for place, kind in sorted(kinds.items(), key=lambda item: item[1])

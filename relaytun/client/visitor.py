@@ -388,7 +388,10 @@ class _Server:
         return session.id in self.ids
 
     def control_up(self, control: Control) -> None:
-        """The next stream asks for a session."""
+        """The next stream asks for a session; the link may need one at once."""
+        link = self._visitor.link
+        if link is not None:
+            link.renew_session()
 
     def control_down(self) -> None:
         """No new streams for the sessions of this login; those that run go on."""

@@ -28,6 +28,9 @@ class DirectPath(Protocol):
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
 
+    def demoted(self) -> None:
+        """The way that was found carries less than the relay, and is given up."""
+
     def close(self) -> None:
         """The link is over."""
 

@@ -124,6 +124,7 @@ class VisitorLink:
                 True, lambda: self.session, self._take, lambda: self._seek(MAIN)
             )
             self.link.why_not_direct = lambda: direct.why
+            self.link.demoted = direct.demoted
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "
@@ -177,8 +178,12 @@ class VisitorLink:
             channel.close()
             return False
         self.link.attach(channel, MAIN)
-        self.link.drop(BULK_SLOT)
         return True
+
+    def renew_session(self) -> None:
+        """A server is there: only in a session of now it tells the clients of each other."""
+        if self.direct is not None and not self.session.live:
+            self._seek(MAIN)
 
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
@@ -223,6 +228,8 @@ class VisitorLink:
         self._have_patience()
         if self.path is not None:
             self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+        if channel.path:
+            self.link.drop(BULK_SLOT)
         if self.direct is not None:
             self.direct.secured(channel)
         self._source.carries(self)
@@ -249,7 +256,7 @@ class VisitorLink:
 
     async def _find(self, slot: int) -> None:
         machinery, link = self._machinery, self.link
-        while not link.is_over():
+        while not (link.is_over() or self._has_direct()):
             failures = self._failures[slot]
             if failures:
                 most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
@@ -261,6 +268,8 @@ class VisitorLink:
                 raise
             except UserError as error:
                 self._why = str(error)
+                if self._has_direct():
+                    return
                 if isinstance(error, RequestError) and error.code not in _FINAL:
                     continue
                 if slot == MAIN and not link.connected:
@@ -269,7 +278,7 @@ class VisitorLink:
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
                 self._why = str(error) or type(error).__name__
             else:
-                if link.is_over():
+                if link.is_over() or self._has_direct():
                     channel.close()
                     return
                 self._why = ""
@@ -277,6 +286,10 @@ class VisitorLink:
                 link.attach(channel, slot)
                 self._await_better(slot)
                 return
+
+    def _has_direct(self) -> bool:
+        """Whether it does well without the relay, or is about to: it needs no channel there."""
+        return any(each.path and not each.failing for each in self.link.channels.all)
 
     def _await_better(self, slot: int) -> None:
         """A channel that had to make a detour is replaced as soon as that may be over."""
@@ -287,8 +300,12 @@ class VisitorLink:
             waiting.cancel()
         if wait is not None:
             self._detours[slot] = self._machinery.reactor.callLater(
-                wait, self.wants_channel, self.link, slot
+                wait, self._look_for_better, slot
             )
+
+    def _look_for_better(self, slot: int) -> None:
+        if not self._has_direct():
+            self.wants_channel(self.link, slot)
 
     async def _dial(self) -> Channel:
         """@return: a channel whose other side has proven to be the provider."""

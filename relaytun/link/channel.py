@@ -15,6 +15,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from OpenSSL import SSL
@@ -41,7 +42,8 @@ class Pace:
 
     @ivar ping: seconds between two PINGs.
     @ivar dead: seconds of silence after which it is lost.
-    @ivar impatience: seconds of silence after something was sent, after which it is lost.
+    @ivar impatience: seconds of silence after which another one is wanted, while something is said
+        on it; it is asked for an answer after half of that.
     """
 
     ping: float = 5.0
@@ -51,7 +53,9 @@ class Pace:
 
 #: Through the relay, and without it, where nothing but silence tells of the end.
 RELAYED = Pace()
-DIRECT = Pace(ping=2.0, dead=6.0, impatience=1.5)
+DIRECT = Pace(ping=2.0, dead=6.0, impatience=1.2)
+#: Seconds that a timer may be late: by more, and it was this process that slept.
+_LATE = 0.3
 #: Bytes after which a fresh one, with fresh keys, should take its place: a tenth of what AES-GCM is
 #: good for (RFC 8446, section 5.5: 2^24.5 records of 16 KiB).
 WORN = 32 * 1024**3
@@ -110,11 +114,14 @@ class Channel:
         self._blocked = False
         self._moved = 0
         self._flush: IDelayedCall | None = None
-        self._heard = reactor.seconds()
-        self._pinged = 0.0
+        self._began = self._heard = reactor.seconds()
+        self._pinged: float | None = None
         self._pace = pace
-        self._sent = 0.0
-        self._impatience: IDelayedCall | None = None
+        self._shaken = 0.0
+        self._lively = False
+        self._asked = self._due = self._given_up = 0.0
+        self._worn = False
+        self._watch: IDelayedCall | None = None
         self._beat = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
         reactor.addReader(self)
 
@@ -132,12 +139,22 @@ class Channel:
         """Whether TLS is not up yet."""
         return self._shaking
 
+    @property
+    def failing(self) -> bool:
+        """Whether another one should take its place, if there is one; it may recover."""
+        return self._worn or self._heard < self._given_up
+
     def send(self, frame: memoryview | bytes) -> None:
         """
         Write a frame: a large one now, a small one at the end of this turn.
 
         The caller looks at C{room} first, but for those few that have to be said in any case.
         """
+        if not self._lively:
+            self._stir()
+        self._enqueue(frame)
+
+    def _enqueue(self, frame: memoryview | bytes) -> None:
         if not self.open:
             return
         self._queue.append(frame)
@@ -173,8 +190,6 @@ class Channel:
                     # Each record of 16 KiB grows by 22 bytes; what is left is read next time.
                     self._cipher = memoryview(tls.bio_read(size + size // 512 + 1024))
                 self._cipher = self._cipher[self._sock.send(self._cipher) :]
-                if self._impatience is None:
-                    self._await_answer()
                 if not self._cipher:
                     self._cipher = self._more_cipher()
         except BlockingIOError:
@@ -203,7 +218,7 @@ class Channel:
         if self._blocked:
             self._blocked = False
             self._reactor.removeWriter(self)
-        for call in (self._flush, self._beat, self._impatience):
+        for call in (self._flush, self._beat, self._watch):
             if call is not None and call.active():
                 call.cancel()
         self._queue.clear()
@@ -265,6 +280,7 @@ class Channel:
         if not self.open:
             return
         self._shaking = False
+        self._shaken = self._reactor.seconds() - self._began
         self._beat.cancel()
         self._beat = self._reactor.callLater(self._pace.ping, self._ping)
         self.secured.callback(None)
@@ -300,10 +316,12 @@ class Channel:
         try:
             for frame in self._reader.feed(data):
                 if frame.kind == Kind.PING:
-                    self.send(frames.header(Kind.PONG, value=frame.value))
+                    self._enqueue(frames.header(Kind.PONG, value=frame.value))
                 elif frame.kind == Kind.PONG:
-                    self.rtt = self._reactor.seconds() - self._pinged
+                    self._ponged()
                 elif self.owner is not None:
+                    if not self._lively:
+                        self._stir()
                     self.owner.received(self, frame)
                 if not self.open:
                     return
@@ -339,32 +357,71 @@ class Channel:
             return
         if self._moved >= WORN and self.owner is not None:
             self._moved = 0
+            self._worn = True
             self.owner.worn(self)
-        self._pinged = now
-        self.send(frames.header(Kind.PING))
+        if self._watch is None and self._pace.impatience is not None:
+            self._ask()
+        else:
+            self._send_ping()
         left = self._heard + dead - now
         self._beat = self._reactor.callLater(min(self._pace.ping, left), self._ping)
 
-    def _await_answer(self) -> None:
-        """Something was sent: the other side has a moment to say anything."""
-        impatience = self._pace.impatience
-        if impatience is None or self._shaking or self._impatience is not None:
-            return
-        self._sent = self._reactor.seconds()
-        self._impatience = self._reactor.callLater(impatience / 2, self._ask_for_answer, impatience)
-
-    def _ask_for_answer(self, impatience: float) -> None:
-        """Not everything is answered; a PING is."""
-        self._impatience = None
-        if self._heard < self._sent:
-            self._impatience = self._reactor.callLater(impatience / 2, self._unanswered)
+    def _send_ping(self) -> None:
+        if self._pinged is None:
             self._pinged = self._reactor.seconds()
-            self.send(frames.header(Kind.PING))
+        self._enqueue(frames.header(Kind.PING))
 
-    def _unanswered(self) -> None:
-        self._impatience = None
-        if self._heard < self._sent:
-            self._lose("nothing came in answer")
+    def _ponged(self) -> None:
+        if self._pinged is not None:
+            self.rtt = self._reactor.seconds() - self._pinged
+            self._pinged = None
+
+    # Whether the other side is there, where only silence tells that it is not.  As long as
+    # something is said, by whomever, it may not be silent for long without being asked; after the
+    # last word it is asked once.  A PING is answered, whatever the programs do.
+
+    def _stir(self) -> None:
+        """Something is said, which is neither question nor answer of ours."""
+        self._lively = True
+        if self._watch is None and self._pace.impatience is not None and self.open:
+            self._watch_for(self._moment, self._look)
+
+    @property
+    def _moment(self) -> float:
+        """Seconds that an answer may take: more on a long way, as far as that is known."""
+        rtt = self._shaken if self.rtt is None else self.rtt
+        return max((self._pace.impatience or 0.0) / 2, 2 * rtt)
+
+    def _watch_for(self, seconds: float, act: Callable[[], None]) -> None:
+        self._due = self._reactor.seconds() + seconds
+        self._watch = self._reactor.callLater(seconds, act)
+
+    def _look(self) -> None:
+        left = self._heard + self._moment - self._reactor.seconds()
+        if left > 0:
+            self._watch_for(left, self._look)
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._lively = False
+        self._asked = self._reactor.seconds()
+        self._send_ping()
+        self._watch_for(self._moment, self._judge)
+
+    def _judge(self) -> None:
+        self._watch = None
+        now = self._reactor.seconds()
+        if self._heard >= self._asked:
+            if self._lively:
+                self._look()
+        elif now > self._due + _LATE:
+            self._ask()  # What it answered may be waiting to be read.
+        else:
+            self._watch_for(self._moment, self._judge)
+            if not self.failing and self.owner is not None:
+                self._given_up = now
+                self.owner.worn(self)
 
     def _overdue(self) -> None:
         self._lose("no TLS handshake in time")

@@ -43,7 +43,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_burst", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
+        "_burst", "_came", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
         "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
         "announced", "carrier", "consumed", "end", "flags", "id", "limit", "migrating",
         "queued", "received", "slot", "unacked", "written",
@@ -70,6 +70,7 @@ class Stream:
         self._finished = False
         # What comes in.
         self.received = self.consumed = 0
+        self._came = 0
         self.announced = FIRST_WINDOW
         self.unacked = 0
         self._window = FIRST_WINDOW
@@ -180,7 +181,8 @@ class Stream:
         if self._peer_fin or self.received + size > self.announced:
             self.carrier.broken(self, Reset.PROTOCOL, tell=True)
             return
-        if self.received < BULK <= self.received + size:
+        self._came += size
+        if self._came - size < BULK <= self._came:
             self.carrier.bulk(self)
         self.received += size
         self.unacked += size
@@ -265,6 +267,7 @@ class Stream:
     def rewind(self) -> None:
         """Its channel is lost: what was not acknowledged has to be sent again."""
         self.migrating = False
+        self._came = 0
         while self._sent:
             behind, frame = self._sent.pop()
             if isinstance(frame, memoryview):

@@ -48,8 +48,6 @@ HANDSHAKE_TIMEOUT = 10.0
 IDLE_TIMEOUT = 20.0
 #: Bytes of a datagram that every path takes (RFC 9000, section 14).
 SAFE_SIZE = 1200
-#: Bytes that may wait to be sent before the pair is not read from.
-_ENOUGH = 512 * 1024
 #: The most that is read in one go.
 _TURN = 256 * 1024
 #: Pieces of what arrived that the kernel takes in one go (IOV_MAX is 1024).
@@ -172,7 +170,7 @@ class QuicPipe:
         connection = self._connection
         if not self._reading or connection is None:
             return
-        room = _ENOUGH - connection.unsent
+        room = connection.room
         if room <= 0:
             self._pause()
             return
@@ -231,7 +229,7 @@ class QuicPipe:
             return
         for datagram in connection.to_send(self._reactor.seconds()):
             self._send(datagram)
-        if not self._shaking and connection.unsent < _ENOUGH:
+        if not self._shaking and connection.room > 0:
             self._read_on()
         self._arm(connection.get_timer())
 

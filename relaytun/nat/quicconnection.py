@@ -46,6 +46,10 @@ from .congestion import Controller, Pacer
 WINDOW = 8 * 1024 * 1024
 #: The largest datagram that is ever tried: Ethernet's, less the headers of IPv6 and UDP.
 LARGEST = 1452
+#: Seconds of bytes that may wait to be sent; bytes, at the least and at the most.
+_AHEAD = 0.05
+_LEAST_AHEAD = 64 * 1024
+_MOST_AHEAD = 512 * 1024
 #: A client's unidirectional stream, and a server's: each side writes to its own.
 _STREAMS = {True: 2, False: 3}
 _PROTOCOL = "relaytun"
@@ -177,6 +181,15 @@ class Connection(QuicConnection):
     def unsent(self) -> int:
         """Bytes that were written and not sent once."""
         return self.written - self._ours.sender.highest_offset if self._ours is not None else 0
+
+    @property
+    def room(self) -> int:
+        """
+        Bytes that may be written now: so many that there is always something to send, and so few
+        that what is urgent to a link is soon on its way.
+        """
+        ahead = int(self.controller.bandwidth * _AHEAD)
+        return min(max(ahead, _LEAST_AHEAD), _MOST_AHEAD) - self.unsent
 
     @property
     def all_arrived(self) -> bool:

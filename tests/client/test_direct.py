@@ -250,6 +250,17 @@ class VisitorTests(DirectCase):
         self.assertEqual(self.offers(), [1, 2])
         self.assertEqual(self.direct.why, module.LOST)
 
+    def test_slower_than_the_relay(self) -> None:
+        """What was given up for the relay is not looked for again soon."""
+        self.test_success()
+        self.direct.demoted()
+        self.direct.secured(channel(3))
+        self.assertEqual(self.direct.why, module.SLOWER)
+        self.clock.advance(LONGEST_WAIT - 1)
+        self.assertEqual(self.offers(), [1])
+        self.clock.advance(1)
+        self.assertEqual(self.offers(), [1, 2])
+
     def test_flapping(self) -> None:
         """A direct channel that does not last is tried less and less often."""
         for generation in range(0, 10, 2):

@@ -46,6 +46,9 @@ class FakeDirect:
     def received(self, message: Message) -> None:
         self.heard.append(message)
 
+    def demoted(self) -> None:
+        """Not in these tests."""
+
     def close(self) -> None:
         self.closed += 1
 
@@ -71,6 +74,8 @@ class FakeDirects:
 
 class DirectLinkTests(LinkTestCase):
     """A visitor and a provider, and connections that the test makes between them."""
+
+    timeout = 4
 
     def setUp(self) -> None:
         super().setUp()

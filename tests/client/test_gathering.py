@@ -154,11 +154,11 @@ class GatheringTests(SynchronousTestCase):
         )
 
     def test_open(self) -> None:
-        """An own address that reflectors see as it is, is offered as one's own."""
+        """An own address that reflectors see as it is, is offered once, as one that was seen."""
         self.local = [OUTER]
         self.seen(5001, 5001, tcp=(4000, 4000))
         kinds = [each.kind for each in self.offer().candidates if each.protocol == "tcp"]
-        self.assertEqual(kinds, ["host"])
+        self.assertEqual(kinds, ["reflexive"])
 
     def test_hard(self) -> None:
         """All places are offered where a router gives one port after the other."""

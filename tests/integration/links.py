@@ -227,11 +227,13 @@ class Traffic:
     Bytes each way at the same time, each direction with content of its own.
 
     @ivar taken: bytes that arrived so far, at the near end and at the far one.
+    @ivar pause: the longest time without any, at either end; it may be set to zero.
     """
 
     def __init__(self, stream: Stream, count: int) -> None:
         """@param count: bytes each way, at least; more are written until L{finish}."""
         self.taken = [0, 0]
+        self.pause = 0.0
         self._count = count
         self._enough = threading.Event()
         self._written = [hashlib.sha256(), hashlib.sha256()]
@@ -297,9 +299,12 @@ class Traffic:
 
     def _read(self, end: socket.socket, number: int) -> None:
         room = memoryview(bytearray(MIB))
+        last = time.monotonic()
         while size := end.recv_into(room):
+            now = time.monotonic()
             self._read_hashes[number].update(room[:size])
             with self._changed:
+                self.pause, last = max(self.pause, now - last), now
                 self.taken[number] += size
                 self._changed.notify_all()
 

@@ -36,6 +36,7 @@ class FakeChannel:
     def __init__(self) -> None:
         self.owner: object = None
         self.slot = self.generation = 0
+        self.path = ""
         self.ready = False
         self.rtt: float | None = None
         self.path = ""

@@ -338,12 +338,6 @@ class DirectTests(ChannelCase):
         """They are less patient."""
         return super().new(pace=DIRECT, **keywords)
 
-    @property
-    def impatience(self) -> float:
-        """Seconds that it has."""
-        assert DIRECT.impatience is not None
-        return DIRECT.impatience
-
     def cut(self) -> None:
         """From now on nothing arrives."""
         for direction in (True, False):
@@ -362,27 +356,6 @@ class DirectTests(ChannelCase):
         self.wait(60)
         self.assertTrue(self.visitor.open)
         self.assertEqual(self.near.whys, [])
-
-    def test_silence_after_bytes(self) -> None:
-        """After bytes of its own it does not wait for the next PING to be overdue."""
-        self.wait(DIRECT.ping / 2)
-        self.cut()
-        self.say_much(1)
-        self.ends.settle()
-        self.wait(self.impatience - 0.1)
-        self.assertTrue(self.visitor.open)
-        self.wait(0.2)
-        self.assertEqual(self.near.whys, ["nothing came in answer"])
-        self.provider.close()
-        self.assert_left()
-
-    def test_silence(self) -> None:
-        """Without bytes its PING is what nobody answers."""
-        self.wait(3 * DIRECT.ping)
-        self.assertTrue(self.visitor.open)
-        self.cut()
-        self.wait(DIRECT.ping + self.impatience + 0.1)
-        self.assertEqual(self.near.whys, ["nothing came in answer"])
 
     def test_relayed(self) -> None:
         """Through the relay a channel waits longer: it may be the other side's turn there."""
@@ -503,3 +476,93 @@ class EndingTests(ChannelCase):
         self.assertEqual(self.visitor.logPrefix(), "channel")
         self.assertIsInstance(self.visitor.tls, SSL.Connection)
         self.assertGreater(ENOUGH, 0)
+
+
+class ImpatienceTests(ChannelCase):
+    """Where only silence tells of the end, it is asked about soon."""
+
+    def new(self, **keywords: Any) -> Ends:
+        return super().new(pace=DIRECT, **keywords)
+
+    def cut(self) -> None:
+        """Nothing passes any more."""
+        self.ends.relay.turn = lambda: False  # type: ignore[method-assign]
+
+    def pass_time(self, seconds: float) -> None:
+        """In small steps, with all that happens meanwhile."""
+        for _ in range(round(seconds / 0.05)):
+            self.loop.advance(0.05)
+            self.ends.settle()
+
+    def test_sender(self) -> None:
+        """Who sends is told within 1.2 s that nobody answers, once; and the channel is not lost."""
+        self.pass_time(0.5)
+        self.cut()
+        self.visitor.send(header(Kind.OPEN, 1))
+        self.pass_time(1.1)
+        self.assertEqual((self.near.worn_out, self.visitor.failing), (0, False))
+        self.pass_time(0.2)
+        self.assertEqual((self.near.worn_out, self.visitor.failing), (1, True))
+        self.pass_time(2)
+        self.assertEqual((self.near.worn_out, self.near.whys), (1, []))
+
+    def test_receiver(self) -> None:
+        """Who only receives is told as well."""
+        for _ in range(20):
+            self.visitor.send(header(Kind.OPEN, 1))
+            self.pass_time(0.1)
+        self.cut()
+        self.pass_time(1.3)
+        self.assertEqual((self.far.worn_out, self.provider.failing), (1, True))
+
+    def test_blocked(self) -> None:
+        """Also who cannot write any more, and has written long before."""
+        self.cut()
+        while self.visitor.room:
+            self.visitor.send(data(0, BLOCK))
+        self.pass_time(1.3)
+        self.assertTrue(self.visitor.failing)
+
+    def test_recovers(self) -> None:
+        """A channel on which something comes at last is as good as before."""
+        turn = self.ends.relay.turn
+        self.cut()
+        self.visitor.send(header(Kind.OPEN, 1))
+        self.pass_time(1.3)
+        self.assertTrue(self.visitor.failing)
+        self.ends.relay.turn = turn  # type: ignore[method-assign]
+        self.pass_time(0.1)
+        self.assertFalse(self.visitor.failing)
+        self.pass_time(10)
+        self.assertEqual(self.near.worn_out, 1)
+
+    def test_answered(self) -> None:
+        """One-way traffic, with pauses, and silence for long are no reason."""
+        for _ in range(5):
+            self.visitor.send(header(Kind.OPEN, 1))
+            self.pass_time(1.7)
+        self.pass_time(20)
+        self.assertEqual((self.near.worn_out, self.far.worn_out), (0, 0))
+        self.assertEqual((self.near.whys, self.far.whys), ([], []))
+
+    def test_slept(self) -> None:
+        """A process that was stopped for a while reads first what has come meanwhile."""
+        self.visitor.send(header(Kind.OPEN, 1))
+        self.loop.advance(0.6)  # It asks; and the other side has answered when it is awake again.
+        self.ends.settle()
+        self.visitor.send(header(Kind.OPEN, 2))
+        self.loop.advance(0.61)
+        self.loop.advance(3)
+        self.ends.settle()
+        self.pass_time(3)
+        self.assertEqual((self.near.worn_out, self.near.whys), (0, []))
+
+    def test_long_way(self) -> None:
+        """An answer that takes a second is no silence once it is known to."""
+        self.visitor.rtt = 1.0
+        self.cut()
+        self.visitor.send(header(Kind.OPEN, 1))
+        self.pass_time(3.5)
+        self.assertFalse(self.visitor.failing)
+        self.pass_time(1)
+        self.assertTrue(self.visitor.failing)

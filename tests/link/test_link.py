@@ -696,7 +696,7 @@ class EndingTests(LinkCase):
             Reset.PROTOCOL,
             Reset.LIMIT,
         }
-        for cause in Reset:
+        for cause in set(Reset) - {Reset.SLOW}:
             self.setUp()
             near, far = self.connected()
             refuse(far, cause)  # type: ignore[arg-type]
@@ -704,6 +704,22 @@ class EndingTests(LinkCase):
             near.take()
             self.assertFalse(near.open)
             self.assertEqual(self.pair.visitor.link.is_over(), cause in fatal, cause)
+
+    def test_slow(self) -> None:
+        """Either side may find the direct path slower than the relay; the visitor looks for one."""
+        near, far = self.connected()
+        demoted: list[str] = []
+        visitor = self.pair.visitor
+        visitor.link.demoted = lambda: demoted.append("")
+        far.say(frames.header(Kind.RST, 0, Reset.SLOW))
+        near.take()
+        self.assertEqual(demoted, [])  # It is no direct path.
+        near.path = far.path = "quic"
+        wanted = len(visitor.keeper.wanted)
+        self.pair.provider.link._slower()
+        self.pair.settle()
+        self.assertEqual((demoted, len(visitor.keeper.wanted) - wanted), ([""], 1))
+        self.assertTrue(near.open)
 
     def test_strange_frames(self) -> None:
         """Frames that have no business there change nothing."""

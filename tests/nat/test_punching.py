@@ -276,14 +276,14 @@ class GuessingTests(PunchingTestCase):
         return self.punch(own, [], hard=hard).start()
 
     def test_prediction(self) -> None:
-        """From 1 s on, the next ten ports are tried, as the step says, first with few hops."""
+        """From 1 s on, the next twenty ports are tried, as the step says, first with few hops."""
         done = self.hard(A, False, step=2)
         self.network.run(0.99)
         self.assertEqual(self.network.log, [])
         self.network.run(5)
         self.failureResultOf(done, NoPath)
         ports = [target[1] for at, target, _, hops in self.sent(A) if hops == 4]
-        self.assertEqual(ports, [B[1] + 2 * number for number in range(10, 0, -1)])
+        self.assertEqual(ports, [B[1] + 2 * number for number in range(20, 0, -1)])
 
     def test_prediction_meets(self) -> None:
         """The hard side's new socket is found under its predicted port."""
