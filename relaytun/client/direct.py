@@ -11,22 +11,26 @@ other.
     meet <================= both at the same time ==================> meet
 
 The visitor tries as soon as the link has a channel through the relay, three times in short order,
-then less and less often, and again when a direct channel was lost.  What meeting means on the
+then less and less often, and again when a direct channel was lost.  A link of a udp service wants a
+punched path for its datagrams, too; when it has the one and lacks the other, that is looked for
+alone: an offer without TCP and without QUIC.  What meeting means on the
 network is a L{Network}'s business; what is done with a connection that comes of it, the link's.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import NoReturn, Protocol, TypeVar
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..ends.directdatagrams import PunchedPath
+from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..link.channel import Channel
 from ..wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message
@@ -99,15 +103,15 @@ class Network(Protocol):
         key: bytes,
         visitor: bool,
         found: Found,
+        punched: Callable[[PunchedPath], None] | None = None,
     ) -> Deferred[None]:
         """
         Try to reach each other; done when C{found} has said yes, or when there is no hope.
 
         @param key: known to both clients and to nobody else.
+        @param punched: gets a path for datagrams, if there has to be one; then it is done when
+            that is found, too, or when there is no hope for it.
         """
-
-
-Found = Callable[[socket.socket, str], "Deferred[bool]"]
 
 
 class Direct:
@@ -128,6 +132,7 @@ class Direct:
         found: Found,
         renew: Callable[[], None] = lambda: None,
         ended: Callable[[Direct], None] = lambda direct: None,
+        punched: FoundPunched | None = None,
     ) -> None:
         """
         @param session: the one of the link's last channel.
@@ -135,6 +140,7 @@ class Direct:
             other client, and is in use now.
         @param renew: makes a new main channel through the relay, of a session that is live.
         @param ended: called once, by C{close}.
+        @param punched: if datagrams are to have a path, too.
         """
         self.why = NOT_TRIED if visitor else NOT_ASKED
         self._clock = clock
@@ -144,6 +150,8 @@ class Direct:
         self._found = found
         self._renew = renew
         self._ended = ended
+        self._use_punched = punched
+        self._punched_since: float | None = None
         self._since: float | None = None
         self._keys: dict[int, bytes] = {}
         self._generation = 0
@@ -171,7 +179,10 @@ class Direct:
             self.why = ""
             self._since = now
             self._longest = KNOWN_WAIT
-            self._wait_no_more()
+            if self._is_complete:
+                self._wait_no_more()
+            else:
+                self._try_again()
             return
         if since is not None:
             self.why = LOST
@@ -233,6 +244,32 @@ class Direct:
             self._running.cancel()
         self._ended(self)
 
+    @property
+    def _is_complete(self) -> bool:
+        """Whether there is nothing to look for."""
+        needed = self._since, *([] if self._use_punched is None else [self._punched_since])
+        return None not in needed
+
+    def _punched(self, path: PunchedPath) -> None:
+        """A path for datagrams."""
+        assert self._use_punched is not None
+        self._punched_since = self._clock.seconds()
+        if self._is_complete:
+            self._wait_no_more()
+        self._use_punched(path, self._punched_lost)
+
+    def _punched_lost(self) -> None:
+        since, self._punched_since = self._punched_since, None
+        if since is not None and self._clock.seconds() - since >= STEADY:
+            self._tries = 0
+        self._try_again()
+
+    def _try_again(self) -> None:
+        """What is missing is looked for, if that is ours to do and not done already."""
+        idle = self._running is None and self._wait is None
+        if self._visitor and idle and not self._closed:
+            self._try_in(self._pause())
+
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
         session = self._session()
@@ -243,6 +280,7 @@ class Direct:
             self._renew()
             return
         ours = await self._network.gather()
+        alone = self._since is not None
         try:
             self._attempt += 1
             self._answer, self._go = Deferred(), Deferred()
@@ -252,18 +290,22 @@ class Direct:
                     session_id=session.id,
                     attempt=self._attempt,
                     generation=self._generation,
-                    candidates=ours.candidates,
+                    candidates=_udp(ours.candidates) if alone else ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
                     step=ours.step,
                     rtt=ours.rtt,
-                    quic=ours.quic,
+                    quic=ours.quic and not alone,
                 )
             )
             key = self._keys[self._generation]
             theirs = await self._in_time(answered, NO_ANSWER)
             begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
-            await self._network.meet(ours, theirs, key, True, self._found)
+            if alone:
+                theirs = msgspec.structs.replace(
+                    theirs, candidates=_udp(theirs.candidates), quic=False
+                )
+            await self._meet(ours, theirs, key)
         finally:
             ours.close()
 
@@ -292,9 +334,15 @@ class Direct:
             )
             begin = await self._in_time(go, NO_GO)
             await deferLater(self._clock, begin.delay)
-            await self._network.meet(ours, offer, key, False, self._found)
+            await self._meet(ours, offer, key)
         finally:
             ours.close()
+
+    def _meet(
+        self, ours: Gathered, theirs: MeetingOffer | MeetingAnswer, key: bytes
+    ) -> Deferred[None]:
+        punched = None if self._use_punched is None else self._punched
+        return self._network.meet(ours, theirs, key, self._visitor, self._found, punched)
 
     def _in_time(self, expected: Deferred[_Said], otherwise: str) -> Deferred[_Said]:
         """It comes in time, or why there is no direct path is known."""
@@ -314,9 +362,11 @@ class Direct:
         if self._running is running:
             self._running = None
         if isinstance(result, Failure) and not result.check(CancelledError):
-            self.why = str(result.value) or type(result.value).__name__
-            self._log.debug("no direct path: {why}", why=self.why)
-        if self._visitor and not self._closed and self._wait is None and self.why:
+            why = str(result.value) or type(result.value).__name__
+            self._log.debug("no direct path: {why}", why=why)
+            if self._since is None:
+                self.why = why
+        if self._visitor and not self._closed and self._wait is None and not self._is_complete:
             self._try_in(self._pause())
 
     def _pause(self) -> float:
@@ -339,3 +389,7 @@ class Direct:
         if self._wait is not None and self._wait.active():
             self._wait.cancel()
         self._wait = None
+
+
+def _udp(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    return tuple(each for each in candidates if each.protocol == "udp")

@@ -2,8 +2,8 @@
 How two clients meet on the network: by TCP and by UDP at once, the better way first.
 
 TCP is tried from the very port that the reflectors have seen, and over IPv6 where both have it; UDP
-from the very socket, and what UDP finds carries QUIC.  Which of the connections leads to the other
-client only the link's TLS tells.
+from the very socket, and what UDP finds carries QUIC, and the datagrams of a udp service.  Which of
+the connections leads to the other client only the link's TLS tells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
+from ..ends.directdatagrams import PunchedPath
+from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..errors import UserError
 from ..interfaces import IReactor
@@ -27,12 +30,13 @@ from ..nat.guessing import Hard
 from ..nat.interfaces import local_address_towards
 from ..nat.path import UdpPath
 from ..nat.punching import UdpPunch
+from ..nat.sharing import Share, SharedPath
 from ..nat.tcpopen import TcpOpen
 from ..plane.accept import close_in_order, prepare, reset
 from ..plane.pair import is_broken, pair
 from ..wire.messages import MeetingAnswer, MeetingOffer, RelayAddress
 from ..wire.punch import session_of
-from .direct import Direct, Found, Gathered
+from .direct import Direct, Gathered
 from .gathering import MOST, Gathering, Offer, gathered, only_ipv6
 from .mapping import Mappings
 from .roaming import Roaming, Way
@@ -85,11 +89,19 @@ class Meetings:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        punched: FoundPunched | None = None,
         renew: Callable[[], None] = lambda: None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
         made = Direct(
-            self._reactor, self._network, visitor, session, found, renew, self._roaming.remove
+            self._reactor,
+            self._network,
+            visitor,
+            session,
+            found,
+            renew,
+            self._roaming.remove,
+            punched,
         )
         self._roaming.add(made)
         return made
@@ -139,6 +151,7 @@ class ClientNetwork:
         key: bytes,
         visitor: bool,
         found: Found,
+        punched: Callable[[PunchedPath], None] | None = None,
     ) -> Deferred[None]:
         """See L{relaytun.client.direct.Network}."""
         assert isinstance(ours, Offer)
@@ -146,6 +159,7 @@ class ClientNetwork:
             self._reactor, ours, theirs, key, visitor, found, self._hard_nat, self._use
         )
         meeting.lan_only = self._lan_only
+        meeting.datagrams = punched
         return meeting.start()
 
 
@@ -154,9 +168,12 @@ class _Meeting:
     One attempt of one side.
 
     @ivar lan_only: only the other client's own addresses within this network are tried.
+    @ivar datagrams: gets a punched path, if it wants one: then it is punched for until the end,
+        whatever carries the channel.
     """
 
     lan_only = False
+    datagrams: Callable[[PunchedPath], None] | None = None
 
     def __init__(
         self,
@@ -180,13 +197,16 @@ class _Meeting:
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._openings: list[TcpOpen] = []
         self._punch: UdpPunch | None = None
-        self._path: UdpPath | None = None
+        self._path: UdpPath | Share | None = None
+        self._with_quic = theirs.quic and quic.AVAILABLE
+        self._punching = self._handed = False
         self._timers: list[IDelayedCall] = []
         self._tcp_time_up = False
         self._proving: list[Way] = []
         self._left = 1
         self._whys: list[str] = []
         self._over = False
+        self._won = False
 
     def start(self) -> Deferred[None]:
         """Begin."""
@@ -197,7 +217,7 @@ class _Meeting:
             self._open("::", self._ours.tcp6_port, tcp, only_ipv6)
         self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
         sock = self._ours.take_udp()
-        if sock is not None and udp and self._theirs.quic and quic.AVAILABLE:
+        if sock is not None and udp and (self._with_quic or self.datagrams is not None):
             session_id, attempt = self._theirs.session_id, self._theirs.attempt
             session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
             self._punch = UdpPunch(
@@ -211,7 +231,8 @@ class _Meeting:
                 first_hops=first_hops(attempt),
             )
             self._left += 1
-            self._punch.start().addCallbacks(self._punched, self._way_over)
+            self._punching = True
+            self._punch.start().addCallbacks(self._punched, self._not_punched)
         elif sock is not None:
             sock.close()
         self._way_over(None)
@@ -283,10 +304,32 @@ class _Meeting:
     # --- UDP ------------------------------------------------------------------------------------
 
     def _punched(self, path: UdpPath) -> None:
-        self._path = path
-        self._later(TCP_FIRST, self._carry, path)
+        self._punching = False
+        if self.datagrams is None:
+            self._path = path
+        else:
+            mapping = self._ours.take_mapping("udp")
+            shared = SharedPath(path, (lambda: None) if mapping is None else mapping.release)
+            self._path = shared.quic
+            self._handed = True
+            self.datagrams(shared.sealed)
+        if self._with_quic and not self._won:
+            self._later(TCP_FIRST, self._carry, self._path)
+        else:
+            self._path.close()
+            self._path = None
+            self._punch_over(None)
 
-    def _carry(self, path: UdpPath) -> None:
+    def _not_punched(self, failure: Failure) -> None:
+        self._punching = False
+        self._punch_over(failure)
+
+    def _punch_over(self, result: object) -> None:
+        self._way_over(result)
+        if self._won and not self._done.called:
+            self._done.callback(None)
+
+    def _carry(self, path: UdpPath | Share) -> None:
         """A UDP path is there, and no TCP connection."""
         self._path = None
         try:
@@ -331,8 +374,10 @@ class _Meeting:
         if result is True:
             way.mapping = self._ours.take_mapping(way.protocol)
             self._use(way)
-            self._stop(way.sock)
-            if not self._done.called:
+            self._won = True
+            goes_on = self._punching and self.datagrams is not None
+            self._stop(way.sock, goes_on)
+            if not (goes_on or self._done.called):
                 self._done.callback(None)
             return
         if self._tcp_time_up:
@@ -349,7 +394,10 @@ class _Meeting:
     def _end_if_over(self) -> None:
         if not (self._left or self._proving or self._over):
             self._stop()
-            self._done.errback(NoDirectPath(self._why()))
+            if self._handed and not (self._openings or self._with_quic):
+                self._done.callback(None)  # Nothing else was wanted.
+            else:
+                self._done.errback(NoDirectPath(self._why()))
 
     def _why(self) -> str:
         """In words for people."""
@@ -368,12 +416,12 @@ class _Meeting:
             known = "UDP seems to be blocked at the other client: "
         else:
             known = ""
-        if not (self._theirs.quic and quic.AVAILABLE):
+        if not (self._with_quic or self._punch):
             where = "at the other client" if quic.AVAILABLE else "here"
             self._whys.append(f"UDP was not tried, because aioquic is missing {where}")
         return known + (", and ".join(self._whys) or "there is no address to try")
 
-    def _stop(self, winner: socket.socket | None = None) -> None:
+    def _stop(self, winner: socket.socket | None = None, but_punching: bool = False) -> None:
         self._over = True
         for timer in self._timers:
             if timer.active():
@@ -382,7 +430,7 @@ class _Meeting:
             opening.stop(winner)
         for way in list(self._proving):
             way.end()
-        if self._punch is not None:
+        if self._punch is not None and not but_punching:
             self._punch.stop()
         if self._path is not None:
             self._path.close()

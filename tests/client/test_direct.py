@@ -116,8 +116,8 @@ class DirectCase(SynchronousTestCase):
             self.visitor,
             lambda: self.session,
             self.found,
-            self.renew,
-            self.ended.append,
+            renew=self.renew,
+            ended=self.ended.append,
         )
 
     def tearDown(self) -> None:
@@ -192,7 +192,7 @@ class VisitorTests(DirectCase):
         self.clock.advance(0.2)
         ((arguments, _),) = self.network.meetings
         (offer,) = self.network.offers
-        self.assertEqual(arguments, (offer, answer, b"\1" * 32, True, self.direct._found))
+        self.assertEqual(arguments, (offer, answer, b"\1" * 32, True, self.direct._found, None))
         self.assertEqual(offer.closed, 0)
 
     def test_go_overtakes(self) -> None:
@@ -443,7 +443,7 @@ class ProviderTests(DirectCase):
         self.clock.advance(0.1)
         ((arguments, meeting),) = self.network.meetings
         self.assertEqual(
-            arguments, (self.network.offers[0], offer, b"\1" * 32, False, self.direct._found)
+            arguments, (self.network.offers[0], offer, b"\1" * 32, False, self.direct._found, None)
         )
         meeting.errback(RuntimeError("no"))
         self.assertEqual(self.direct.why, "no")

@@ -47,7 +47,7 @@ class FakeDirect:
         self.heard.append(message)
 
     def demoted(self) -> None:
-        """Not in these tests."""
+        """The relay is faster."""
 
     def close(self) -> None:
         self.closed += 1
@@ -63,7 +63,9 @@ class FakeDirects:
     def __init__(self) -> None:
         self.closed = 0
 
-    def make(self, visitor: bool, session: Any, found: Any, renew: Any = None) -> FakeDirect:
+    def make(
+        self, visitor: bool, session: Any, found: Any, punched: Any = None, renew: Any = None
+    ) -> FakeDirect:
         self.made = FakeDirect(visitor, session, found)
         self.made.renew = renew
         return self.made

@@ -154,7 +154,7 @@ class GatheringTests(SynchronousTestCase):
         )
 
     def test_open(self) -> None:
-        """An own address that reflectors see as it is, is offered once, as one that was seen."""
+        """An own address that reflectors see as it is, is where guessing would begin."""
         self.local = [OUTER]
         self.seen(5001, 5001, tcp=(4000, 4000))
         kinds = [each.kind for each in self.offer().candidates if each.protocol == "tcp"]

@@ -121,6 +121,7 @@ class MeetingCase(SynchronousTestCase):
 
     lan_only = False
     hard_nat = "predict"
+    punched: Any = None
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -177,7 +178,7 @@ class MeetingCase(SynchronousTestCase):
             "quic": True,
         }
         theirs = MeetingAnswer(**usual | fields)
-        return self.network.meet(self.ours, theirs, KEY, visitor, self.found)
+        return self.network.meet(self.ours, theirs, KEY, visitor, self.found, self.punched)
 
     def found(self, sock: socket.socket, name: str) -> Deferred[bool]:
         proof: Deferred[bool] = Deferred()
@@ -455,6 +456,112 @@ class MeetingTests(MeetingCase):
         self.assertIsNone(self.hard("hard", "hard"))
         self.assertIsNone(self.hard("easy", "blocked"))
         self.assertIsNone(self.hard("hard", "easy", kind="host"))
+
+
+class DatagramTests(MeetingCase):
+    """
+    A link of a udp service.
+
+    @ivar handed: the paths for datagrams.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.handed: list[Any] = []
+        self.punched = self.handed.append
+
+    def punch(self) -> Any:
+        path = FakePath()
+        self.punches[0].done.callback(path)
+        return path
+
+    def test_with_tcp(self) -> None:
+        """UDP is punched for when TCP has won, too; only then it is over."""
+        done = self.meet()
+        self.connect()
+        self.proofs[0][2].callback(True)
+        self.assertNoResult(done)
+        self.assertEqual(self.openings[0].stopped, [self.used[0].sock])
+        path = self.punch()
+        self.successResultOf(done)
+        self.assertEqual((self.clock.getDelayedCalls(), self.pipes), ([], []))
+        (sealed,) = self.handed
+        self.ours.close()
+        self.assertEqual((path.closed, self.mapping["udp"].released), (0, 0))
+        sealed.close()
+        self.assertEqual((path.closed, self.mapping["udp"].released), (1, 1))
+
+    def test_before_tcp(self) -> None:
+        """A path is handed over at once, and stays when TCP is proven then."""
+        done = self.meet()
+        path = self.punch()
+        self.assertEqual(len(self.handed), 1)
+        self.connect()
+        self.proofs[0][2].callback(True)
+        self.successResultOf(done)
+        self.assertEqual((path.closed, self.pipes), (0, []))
+        self.assert_over()
+        self.handed[0].close()
+        self.assertEqual(path.closed, 1)
+
+    def test_with_quic(self) -> None:
+        """Where no TCP connection comes, QUIC takes the same path."""
+        done = self.meet()
+        path = self.punch()
+        self.clock.advance(TCP_FIRST)
+        self.proofs[0][2].callback(True)
+        self.successResultOf(done)
+        self.assertEqual(self.proofs[0][1], "quic")
+        self.assert_over()
+        self.handed[0].close()
+        self.assertEqual(path.closed, 0)
+        self.used[0].end()
+        self.assertEqual(path.closed, 1)
+
+    def test_no_udp(self) -> None:
+        """With TCP alone it is done, as soon as UDP is given up."""
+        done = self.meet()
+        self.connect()
+        self.proofs[0][2].callback(True)
+        self.punches[0].done.errback(NoPath("no UDP"))
+        self.successResultOf(done)
+        self.assertEqual(self.handed, [])
+
+    def test_no_quic(self) -> None:
+        """Without the library there is a path for datagrams all the same, and no channel."""
+        self.patch(module.quic, "AVAILABLE", False)
+        done = self.meet()
+        path = self.punch()
+        self.clock.advance(TCP_FIRST)
+        self.assertEqual((len(self.handed), self.pipes), (1, []))
+        self.openings[0].done.errback(NoPath("no TCP"))
+        self.assertEqual(self.why(done), "no TCP")
+        self.assertEqual(path.closed, 0)
+        self.assert_over()
+
+    def test_alone(self) -> None:
+        """If nothing but a path for datagrams is wanted, that is enough."""
+        done = self.meet(self.candidate(), quic=False)
+        self.assertEqual(self.openings, [])
+        self.punch()
+        self.successResultOf(done)
+        self.assertEqual(len(self.handed), 1)
+        self.assert_over()
+
+    def test_alone_in_vain(self) -> None:
+        """And if there is none, it has failed."""
+        done = self.meet(self.candidate(), quic=False)
+        self.punches[0].done.errback(NoPath("no UDP"))
+        self.assertEqual(self.why(done), "no UDP")
+
+    def test_cancel(self) -> None:
+        """When TCP has won it may still be given up."""
+        done = self.meet()
+        self.connect()
+        self.proofs[0][2].callback(True)
+        done.addErrback(lambda failure: failure.trap(CancelledError))
+        done.cancel()
+        self.assert_over()
 
 
 class NoGuessingTests(MeetingCase):
