@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import socket
 from typing import Any
@@ -335,6 +336,20 @@ class VisitorTests(DirectCase):
         self.clock.advance(SOON)
         self.assertEqual((self.renewals, self.offers()), (1, [1]))
         self.clock.advance(ANSWER_TIMEOUT)
+
+    def test_new_session(self) -> None:
+        """In a new session what was said in the old one is void: it is tried anew at once."""
+        self.begin()
+        assert self.session is not None
+        self.session = dataclasses.replace(self.session)
+        self.direct.secured(channel(2))
+        self.assertEqual(self.network.offers[0].closed, 1)
+        self.clock.advance(AT_ONCE)
+        self.assertEqual(self.offers(), [1, 2])
+        self.direct.received(self.answer(1))
+        self.direct.received(self.go(1))
+        self.clock.advance(0)
+        self.assertEqual(self.network.meetings, [])
 
     def test_hurry(self) -> None:
         """When the network has changed, what waits is tried at once, as if for the first time."""
