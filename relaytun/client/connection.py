@@ -220,6 +220,12 @@ class ServerConnection(Service):
             if self._answers.get(key) is answer:
                 del self._answers[key]
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether the server passes on what clients tell each other: an older one does not."""
+        control = self.control
+        return control is not None and control.response.reflectors is not UNSET
+
     def network_changed(self) -> None:
         """This machine has other addresses: what comes from one that is gone is no connection."""
         control = self.control

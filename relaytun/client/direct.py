@@ -54,6 +54,7 @@ NOT_ASKED = "the other client has not asked for one: not yet, or its direct = of
 NO_ANSWER = (
     "the other client does not answer: its direct = off, or its version or the server's is too old"
 )
+OLD_SERVER = "the server's version is too old to bring two clients together"
 NO_GO = "the server did not tell both clients to begin"
 LOST = "it was lost, and is looked for again"
 SLOWER = "it carried less than the relay"
@@ -273,7 +274,10 @@ class Direct:
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
         session = self._session()
-        if session is None or session.tell is None:
+        if session is None:
+            return
+        if session.tell is None:
+            self.why = OLD_SERVER
             return
         if not session.live:
             # Nobody passes on what is said of it: its server has lost one of the two.

@@ -34,6 +34,7 @@ class FakeControl:
         self.receive: Any = None
         self.closed = False
         self.local_host = "127.0.0.1"
+        self.response = messages.RegisterResponse(success=True, reflectors=())
 
     def send(self, message: messages.Message) -> None:
         self.sent.append(message)
@@ -315,6 +316,15 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(ECHO_TIMEOUT)
         self.assertTrue(control.lost.called)
         self.assertIsNone(connection.rtt)
+
+    def test_passes_on(self) -> None:
+        """A server that does not speak of reflectors is of an older version."""
+        connection, control = self.up()
+        self.assertTrue(connection.passes_on)
+        control.response = messages.RegisterResponse(success=True)
+        self.assertFalse(connection.passes_on)
+        control.lose()
+        self.assertFalse(connection.passes_on)
 
     def test_network_changed(self) -> None:
         """A connection from an address that this machine has no more is given up, no other one."""

@@ -322,7 +322,7 @@ class VisitorTests(DirectCase):
             self.direct.secured(channel(1))
             self.clock.advance(AT_ONCE)
             self.assertEqual(self.network.gathering, [])
-        self.assertEqual(self.direct.why, module.NOT_TRIED)
+        self.assertEqual(self.direct.why, module.OLD_SERVER)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_session_over(self) -> None:
