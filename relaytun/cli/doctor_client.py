@@ -92,7 +92,7 @@ class _Client:
         if not answer["connected"]:
             raise UserError("it runs, but is not signed in: see its log, and the checks below")
         running = duration(answer["uptime"])
-        return f"signed in, has been running for {running}{_paths(answer['sessions'])}"
+        return f"signed in, has been running for {running}{paths(answer['sessions'])}"
 
     async def server_name(self) -> str:
         host, proxy = self._config.server.host, self._route.proxy
@@ -203,7 +203,7 @@ async def _websockets(legs: ServerLegs) -> str:
         raise UserError(f"legs cannot go over WebSockets: {error}") from None
 
 
-def _paths(sessions: list[dict[str, Any]]) -> str:
+def paths(sessions: list[dict[str, Any]]) -> str:
     """Which way the daemon's sessions take."""
     told = []
     for session in sessions[:MOST_NAMES]:

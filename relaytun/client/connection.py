@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from ..ends.legs import LegDialer
 from ..ends.refusals import RequestError
 from ..interfaces import IReactor
+from ..nat.interfaces import is_own_address
 from ..wire import messages
 from ..wire.messages import Message
 from ..wire.moods import Mood
@@ -218,6 +219,19 @@ class ServerConnection(Service):
         finally:
             if self._answers.get(key) is answer:
                 del self._answers[key]
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether the server passes on what clients tell each other: an older one does not."""
+        control = self.control
+        return control is not None and control.response.reflectors is not UNSET
+
+    def network_changed(self) -> None:
+        """This machine has other addresses: what comes from one that is gone is no connection."""
+        control = self.control
+        if control is not None and not is_own_address(control.local_host):
+            self._log.warn("this machine has not the address any more that it signed in from")
+            control.abort()
 
     async def _run(self) -> None:
         failures = attempts = 0

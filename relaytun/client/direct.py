@@ -54,6 +54,7 @@ NOT_ASKED = "the other client has not asked for one: not yet, or its direct = of
 NO_ANSWER = (
     "the other client does not answer: its direct = off, or its version or the server's is too old"
 )
+OLD_SERVER = "the server's version is too old to bring two clients together"
 NO_GO = "the server did not tell both clients to begin"
 LOST = "it was lost, and is looked for again"
 SLOWER = "it carried less than the relay"
@@ -130,6 +131,7 @@ class Direct:
         visitor: bool,
         session: Callable[[], ClientSession | None],
         found: Found,
+        renew: Callable[[], None] = lambda: None,
         ended: Callable[[Direct], None] = lambda direct: None,
         punched: FoundPunched | None = None,
     ) -> None:
@@ -137,6 +139,7 @@ class Direct:
         @param session: the one of the link's last channel.
         @param found: gets each connection that comes, and how it came; says whether it leads to the
             other client, and is in use now.
+        @param renew: makes a new main channel through the relay, of a session that is live.
         @param ended: called once, by C{close}.
         @param punched: if datagrams are to have a path, too.
         """
@@ -146,6 +149,7 @@ class Direct:
         self._visitor = visitor
         self._session = session
         self._found = found
+        self._renew = renew
         self._ended = ended
         self._use_punched = punched
         self._punched_since: float | None = None
@@ -270,8 +274,15 @@ class Direct:
     async def _try(self) -> None:
         """The visitor's side of an attempt."""
         session = self._session()
-        if session is None or session.tell is None or not session.live:
-            return  # A channel of another one is being looked for.
+        if session is None:
+            return
+        if session.tell is None:
+            self.why = OLD_SERVER
+            return
+        if not session.live:
+            # Nobody passes on what is said of it: its server has lost one of the two.
+            self._renew()
+            return
         ours = await self._network.gather()
         alone = self._since is not None
         try:

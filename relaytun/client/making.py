@@ -134,9 +134,14 @@ def machinery_of(
                 return connection.control.response.reflectors or ()
         return ()
 
+    def network_changed() -> None:
+        for connection in connections:
+            connection.network_changed()
+
     directs = None
     if connections and config.direct != "off":
-        directs = Meetings(reactor, reflectors, config.direct == "lan", config.hard_nat)
+        lan_only = config.direct == "lan"
+        directs = Meetings(reactor, reflectors, lan_only, config.hard_nat, network_changed)
     return ClientMachinery(
         reactor=reactor,
         dialer=Dialer(reactor),

@@ -68,12 +68,15 @@ class Meetings:
         reflectors: Callable[[], Sequence[RelayAddress]],
         lan_only: bool,
         hard_nat: str,
+        network_changed: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param reflectors: gives those of a server that the client is signed in at.
         @param lan_only: whether only paths within one network are looked for.
         @param hard_nat: C{no}, C{predict} or C{birthday}.
+        @param network_changed: called when this machine has other addresses, while there are links.
         """
+        self._others = network_changed
         self._mappings = None if lan_only else Mappings(reactor)
         self._roaming = Roaming(reactor, self._network_changed)
         self._network = ClientNetwork(
@@ -87,10 +90,18 @@ class Meetings:
         session: Callable[[], ClientSession | None],
         found: Found,
         punched: FoundPunched | None = None,
+        renew: Callable[[], None] = lambda: None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
         made = Direct(
-            self._reactor, self._network, visitor, session, found, self._roaming.remove, punched
+            self._reactor,
+            self._network,
+            visitor,
+            session,
+            found,
+            renew,
+            self._roaming.remove,
+            punched,
         )
         self._roaming.add(made)
         return made
@@ -102,6 +113,7 @@ class Meetings:
             self._mappings.close()
 
     def _network_changed(self) -> None:
+        self._others()
         if self._mappings is not None:
             self._mappings.forget()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ..nat.interfaces import local_addresses
+from ..nat.interfaces import is_own_address, local_addresses
 from .direct import Direct
 from .mapping import Mapping
 
@@ -119,12 +119,3 @@ class Roaming:
                 direct.hurry()
         if self._directs or self._ways:
             self._timer = self._clock.callLater(EVERY, self._look)
-
-
-def is_own_address(host: str) -> bool:
-    """Whether this machine has a literal address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-        sock.bind((host, 0))
-        return True
-    return False

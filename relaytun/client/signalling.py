@@ -72,6 +72,11 @@ class Control:
         self.client_id = str(response.assigned_id)
         self.lost = protocol.lost
 
+    @property
+    def local_host(self) -> str:
+        """This client's own address, as far as this connection is concerned."""
+        return str(self._protocol.transport.getHost().host)
+
     def send(self, message: Message) -> None:
         """Tell the server something; if it is gone, nobody listens."""
         self._protocol.send(message)

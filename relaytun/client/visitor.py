@@ -232,7 +232,8 @@ class Visitor:
                 raise PeerRefused("the server granted a session that there is already")
             session = session_of(granted, self.connect, self.machinery.known)
             session.dialer = server.connection.dialer
-            session.tell = server.connection.send
+            if server.connection.passes_on:
+                session.tell = server.connection.send
         except UserError:
             server.connection.send(messages.CloseSession(session_id=granted.session_id))
             raise

@@ -51,10 +51,12 @@ class Directs(Protocol):
         session: Callable[[], ClientSession | None],
         found: Found,
         punched: FoundPunched | None = None,
+        renew: Callable[[], None] = lambda: None,
     ) -> DirectPath:
         """
         @param session: the one of the link's last channel.
         @param punched: for a link of a udp service.
+        @param renew: makes a new main channel through the relay, of a session that is live.
         """
 
     def close(self) -> None:

@@ -134,7 +134,9 @@ class VisitorLink:
         self.direct: DirectPath | None = None
         if directs is not None:
             punched = self.path.use_punched if self.path is not None else None
-            self.direct = direct = directs.make(True, lambda: self.session, self._take, punched)
+            self.direct = direct = directs.make(
+                True, lambda: self.session, self._take, punched, lambda: self._seek(MAIN)
+            )
             self.link.why_not_direct = lambda: direct.why
             self.link.demoted = direct.demoted
         self._seek(MAIN)
@@ -273,7 +275,7 @@ class VisitorLink:
                     continue
                 if slot == MAIN and not link.connected:
                     self._give_up(str(error), Reset.FORBIDDEN)
-                return  # Bulk transfers stay on the main channel.
+                return  # What there is goes on: on the old main channel, or on the only one.
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
                 self._why = str(error) or type(error).__name__
             else:

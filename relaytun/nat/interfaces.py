@@ -7,6 +7,7 @@ there by a way that is slower than it looks.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
@@ -56,6 +57,15 @@ def local_address_towards(host: str) -> str | None:
         except OSError:
             return None
         return str(sock.getsockname()[0])
+
+
+def is_own_address(host: str) -> bool:
+    """Whether this machine has a literal address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.bind((host, 0))
+        return True
+    return False
 
 
 def _is_worth(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

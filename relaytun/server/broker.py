@@ -231,7 +231,7 @@ class Broker:
             relay=self.relay_address(peer),
             heartbeat_timeout=self.heartbeat_timeout,
             ws_path=UNSET if self.ws_path is None else self.ws_path,
-            reflectors=self.reflectors(peer) or UNSET,
+            reflectors=self.reflectors(peer),
         )
 
     def client_list(self, asking: Peer | None = None) -> messages.ClientList:

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IReactorTime
 
-from ..wire.messages import Go, MeetingAnswer, MeetingOffer
+from ..wire.messages import Go, MeetingAnswer, MeetingOffer, SessionClosed
+from ..wire.moods import Mood
 from .granted import Session
 from .peer import Peer
 from .sessions import Sessions
@@ -46,9 +47,24 @@ class Meetings:
         self._meetings: WeakKeyDictionary[Session, _Meeting] = WeakKeyDictionary()
 
     def offered(self, peer: Peer, offer: MeetingOffer) -> None:
-        """A visitor proposes to meet; what is wrong with it is passed over in silence."""
+        """
+        A visitor proposes to meet; what is wrong with it is passed over in silence.
+
+        That the provider has left the session, which goes on as long as its channels do, the
+        visitor is told now, so that it asks for another one.
+        """
         session = self._of(offer.session_id)
-        if session is None or session.visitor is not peer or session.provider.gone:
+        if session is None or session.visitor is not peer:
+            return
+        if not session.live:
+            if session.channels:  # They run on, though the provider is not to be told anything.
+                peer.send(
+                    SessionClosed(
+                        session_id=session.id,
+                        reason=Mood.CLIENT_OFFLINE.value,
+                        bytes_transferred=session.meter.total,
+                    )
+                )
             return
         now = self._clock.seconds()
         last = self._meetings.get(session)
@@ -60,7 +76,7 @@ class Meetings:
     def answered(self, peer: Peer, answer: MeetingAnswer) -> None:
         """The provider agrees: both may begin."""
         session = self._of(answer.session_id)
-        if session is None or session.provider is not peer:
+        if session is None or session.provider is not peer or not session.live:
             return
         meeting = self._meetings.get(session)
         if meeting is None or meeting.attempt != answer.attempt or meeting.answered:
@@ -74,6 +90,6 @@ class Meetings:
 
     def _of(self, session_id: str) -> Session | None:
         session = self._sessions.find(bytes.fromhex(session_id))
-        if session is None or not session.live or session.mode != "link":
+        if session is None or session.mode != "link":
             return None
         return session

@@ -307,7 +307,8 @@ class RegisterResponse(Message, frozen=True, tag="register_response"):
     @ivar relay: where the relay port is, so that a client can see early whether it gets there.
     @ivar ws_path: the path of the control port under which there are legs over WebSockets.
     @ivar reflectors: where a client is told by STUN, over UDP and over TCP, how it is seen: two
-        that differ at least in the port, if there are any.
+        that differ at least in the port, if there are any.  A server that leaves it out does not
+        pass on what clients tell each other, either.
     """
 
     success: bool

@@ -100,6 +100,14 @@ class StatusTests(ConfigCase):
             self.assertIn(f"{line}\n", output)
         self.assertNotIn("session ", output)
 
+    def test_why_not_direct(self) -> None:
+        """Below the table stands why a session goes through the relay, if that is known."""
+        (session,) = ANSWER["sessions"]
+        sessions = [session | {"whyNotDirect": why} for why in ("both\x1b sleep", None)]
+        self.daemons[Path("/state")] = ANSWER | {"sessions": sessions}
+        output = self.status("--state-dir", "/state").stdout
+        self.assertTrue(output.endswith("\nthrough the relay:\n  01234567  both\\x1b sleep\n"))
+
     def test_many_names(self) -> None:
         """A line stays a line, however many there are."""
         self.assertEqual(module.names(["a\x1b"]), "a\\x1b")

@@ -33,6 +33,8 @@ class FakeControl:
         self.lost: Deferred[None] = Deferred()
         self.receive: Any = None
         self.closed = False
+        self.local_host = "127.0.0.1"
+        self.response = messages.RegisterResponse(success=True, reflectors=())
 
     def send(self, message: messages.Message) -> None:
         self.sent.append(message)
@@ -314,6 +316,25 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(ECHO_TIMEOUT)
         self.assertTrue(control.lost.called)
         self.assertIsNone(connection.rtt)
+
+    def test_passes_on(self) -> None:
+        """A server that does not speak of reflectors is of an older version."""
+        connection, control = self.up()
+        self.assertTrue(connection.passes_on)
+        control.response = messages.RegisterResponse(success=True)
+        self.assertFalse(connection.passes_on)
+        control.lose()
+        self.assertFalse(connection.passes_on)
+
+    def test_network_changed(self) -> None:
+        """A connection from an address that this machine has no more is given up, no other one."""
+        connection, control = self.up()
+        connection.network_changed()
+        self.assertFalse(control.lost.called)
+        control.local_host = "192.0.2.55"
+        connection.network_changed()
+        self.assertTrue(control.lost.called)
+        connection.network_changed()
 
     def test_request_session(self) -> None:
         """An answer finds the request that it belongs to."""

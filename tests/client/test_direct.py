@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import socket
 from typing import Any
@@ -109,12 +110,14 @@ class DirectCase(SynchronousTestCase):
             tell=self.told.append,
         )
         self.ended: list[Direct] = []
+        self.renewals = 0
         self.direct = Direct(
             self.clock,
             self.network,  # type: ignore[arg-type]
             self.visitor,
             lambda: self.session,
             self.found,
+            renew=self.renew,
             ended=self.ended.append,
         )
 
@@ -122,6 +125,9 @@ class DirectCase(SynchronousTestCase):
         self.direct.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([offer.closed for offer in self.network.offers if not offer.closed], [])
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     def found(self, sock: socket.socket, path: str) -> Deferred[bool]:
         raise AssertionError("it is the network's to call")
@@ -316,8 +322,34 @@ class VisitorTests(DirectCase):
             self.direct.secured(channel(1))
             self.clock.advance(AT_ONCE)
             self.assertEqual(self.network.gathering, [])
-        self.assertEqual(self.direct.why, module.NOT_TRIED)
+        self.assertEqual(self.direct.why, module.OLD_SERVER)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_session_over(self) -> None:
+        """A session of which nobody passes on a word is renewed first, then it is tried at once."""
+        assert self.session is not None
+        self.session.live = False
+        self.begin()
+        self.assertEqual((self.renewals, self.network.gathering), (1, []))
+        self.session.live = True
+        self.direct.secured(channel(2))
+        self.clock.advance(SOON)
+        self.assertEqual((self.renewals, self.offers()), (1, [1]))
+        self.clock.advance(ANSWER_TIMEOUT)
+
+    def test_new_session(self) -> None:
+        """In a new session what was said in the old one is void: it is tried anew at once."""
+        self.begin()
+        assert self.session is not None
+        self.session = dataclasses.replace(self.session)
+        self.direct.secured(channel(2))
+        self.assertEqual(self.network.offers[0].closed, 1)
+        self.clock.advance(AT_ONCE)
+        self.assertEqual(self.offers(), [1, 2])
+        self.direct.received(self.answer(1))
+        self.direct.received(self.go(1))
+        self.clock.advance(0)
+        self.assertEqual(self.network.meetings, [])
 
     def test_hurry(self) -> None:
         """When the network has changed, what waits is tried at once, as if for the first time."""

@@ -32,6 +32,7 @@ class FakeDirect:
     """
 
     why = "the test is slow"
+    renew: Any
 
     def __init__(self, visitor: bool, session: Any, found: Any) -> None:
         self.visitor, self.session, self.found = visitor, session, found
@@ -62,8 +63,11 @@ class FakeDirects:
     def __init__(self) -> None:
         self.closed = 0
 
-    def make(self, visitor: bool, session: Any, found: Any, punched: Any = None) -> FakeDirect:
+    def make(
+        self, visitor: bool, session: Any, found: Any, punched: Any = None, renew: Any = None
+    ) -> FakeDirect:
         self.made = FakeDirect(visitor, session, found)
+        self.made.renew = renew
         return self.made
 
     def close(self) -> None:
@@ -72,6 +76,8 @@ class FakeDirects:
 
 class DirectLinkTests(LinkTestCase):
     """A visitor and a provider, and connections that the test makes between them."""
+
+    timeout = 4
 
     def setUp(self) -> None:
         super().setUp()
@@ -247,6 +253,31 @@ class DirectLinkTests(LinkTestCase):
         assert isinstance(directs, FakeDirects)
         self.machinery.close()
         self.assertEqual(directs.closed, 1)
+
+    async def test_renewed(self) -> None:
+        """A main channel of a new session takes the place of one whose session is over."""
+        program, served, _ = await self.running()
+        await self.connected()
+        assert self.visitor.link is not None
+        self.visitor.over(self.visitor.link.session)
+        self.ways[0].renew()
+        await self.grant(2)
+        await self.channel()
+        await until(lambda: len(self.ways[0].generations) == 2)
+        await self.works(program, served)
+        self.assertEqual(self.visitor.link.session.id, f"{2:032x}")
+
+    async def test_not_renewed(self) -> None:
+        """If there is no other session to be had, what runs goes on all the same."""
+        program, served, _ = await self.running()
+        await self.connected()
+        assert self.visitor.link is not None
+        self.visitor.over(self.visitor.link.session)
+        self.ways[0].renew()
+        await self.asked(2)
+        self.refuse("forbidden")
+        await until(lambda: not (self.visitor.link and self.visitor.link._seeking))
+        await self.works(program, served)
 
     async def test_off(self) -> None:
         """With C{direct = off} nothing is looked for, and what others say is passed over."""

@@ -635,7 +635,8 @@ class MeetingsTests(SynchronousTestCase):
     def made(self, lan_only: bool) -> tuple[Clock, Meetings]:
         clock = Clock()
         clock.getThreadPool = None  # type: ignore[attr-defined]
-        return clock, Meetings(clock, tuple, lan_only, "predict")  # type: ignore[arg-type]
+        self.changes = 0
+        return clock, Meetings(clock, tuple, lan_only, "predict", self.changed)  # type: ignore[arg-type]
 
     def test_life(self) -> None:
         """It looks at the addresses as long as there is a link, and stops at the end."""
@@ -660,3 +661,7 @@ class MeetingsTests(SynchronousTestCase):
             if meetings._mappings is not None:
                 self.assertFalse(meetings._mappings.known)
             self.assertEqual(meetings._mappings is None, lan_only)
+            self.assertEqual(self.changes, 1)
+
+    def changed(self) -> None:
+        self.changes += 1

@@ -7,7 +7,8 @@ import socket
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client.roaming import EVERY, Roaming, Way, is_own_address
+from relaytun.client.roaming import EVERY, Roaming, Way
+from relaytun.nat.interfaces import is_own_address
 
 HOME, CAFE = "192.168.1.2", "10.0.0.7"
 

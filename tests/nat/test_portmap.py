@@ -340,6 +340,20 @@ class MapperTests(SynchronousTestCase):
             self.assertEqual(port.sent[-1][42:60], bytes(12) + b"\xff\xff" + bytes(4))
         self.assert_closed()
 
+    def test_unmap(self) -> None:
+        """One port is given back, others are renewed all the same; a second time is nothing."""
+        self.network.answer = router = Pcp()
+        for protocol in ("udp", "tcp"):
+            self.successResultOf(self.map(protocol))
+        internal = next(iter(self.mapper._leases))._internal
+        for protocol, port in (("udp", internal), ("udp", internal), ("tcp", internal + 1)):
+            self.successResultOf(self.mapper.unmap(protocol, port))
+        self.assertEqual(router.asked, [600, 600, 0])
+        self.network.advance(300)
+        self.assertEqual(router.asked, [600, 600, 0, 600])
+        self.successResultOf(self.mapper.close())
+        self.assert_closed()
+
     def test_close_early(self) -> None:
         """A question that is not answered yet ends with the rest."""
         done = self.map()

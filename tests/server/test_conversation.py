@@ -30,6 +30,7 @@ class RegisterTests(BrokerCase):
                 assigned_id="a",
                 relay=messages.RelayAddress(host="203.0.113.5", port=9001),
                 heartbeat_timeout=45.0,
+                reflectors=(),
             ),
         )
         self.assertEqual(connection.registered, 1)

@@ -15,6 +15,7 @@ from relaytun.wire.messages import (
     MeetingAnswer,
     MeetingOffer,
     Message,
+    SessionClosed,
 )
 
 from .support import ANN, BOB, BrokerCase, Channel, Connection, tcp
@@ -132,8 +133,20 @@ class MeetingsTests(BrokerCase):
         Channel(self.session)
         self.provider.lost()
         self.heard(self.visitor)
-        self.visitor.says(self.offer())
+        self.provider.says(self.answer())
         self.assert_silent()
+
+    def test_provider_left(self) -> None:
+        """A visitor whose provider has left is told so: it needs another session for this."""
+        channel = Channel(self.session)
+        self.provider.lost()
+        self.session.meter.forward = 7
+        self.visitor.says(self.offer())
+        closed = SessionClosed(
+            session_id=self.session.id, reason="client_offline", bytes_transferred=7
+        )
+        self.assertEqual(self.heard(self.visitor), [closed])
+        self.assertEqual(channel.moods, [])
 
     def test_unasked(self) -> None:
         """An answer without an offer, to another one, or for a second time is none."""
