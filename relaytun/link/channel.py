@@ -117,7 +117,7 @@ class Channel:
         self._began = self._heard = reactor.seconds()
         self._pinged: float | None = None
         self._pace = pace
-        self._shaken = 0.0
+        self._shortest = 0.0  # Of the times there and back.
         self._lively = False
         self._asked = self._due = self._given_up = 0.0
         self._worn = False
@@ -280,7 +280,7 @@ class Channel:
         if not self.open:
             return
         self._shaking = False
-        self._shaken = self._reactor.seconds() - self._began
+        self._shortest = self._reactor.seconds() - self._began
         self._beat.cancel()
         self._beat = self._reactor.callLater(self._pace.ping, self._ping)
         self.secured.callback(None)
@@ -374,6 +374,7 @@ class Channel:
     def _ponged(self) -> None:
         if self._pinged is not None:
             self.rtt = self._reactor.seconds() - self._pinged
+            self._shortest = min(self._shortest, self.rtt)
             self._pinged = None
 
     # Whether the other side is there, where only silence tells that it is not.  As long as
@@ -388,9 +389,8 @@ class Channel:
 
     @property
     def _moment(self) -> float:
-        """Seconds that an answer may take: more on a long way, as far as that is known."""
-        rtt = self._shaken if self.rtt is None else self.rtt
-        return max((self._pace.impatience or 0.0) / 2, 2 * rtt)
+        """Seconds that an answer may take, more on a long way; queues are full of what is heard."""
+        return max((self._pace.impatience or 0.0) / 2, 2 * self._shortest)
 
     def _watch_for(self, seconds: float, act: Callable[[], None]) -> None:
         self._due = self._reactor.seconds() + seconds
