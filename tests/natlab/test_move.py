@@ -53,9 +53,10 @@ class MoveTests(SynchronousTestCase):
             daemons.await_path("relay".__eq__)
             moves(traffic)
             self.assertLess(traffic.pause, PAUSE)
-            lab.restore()
             if cut:
                 lab.cut_direct(cut)
+            else:
+                lab.restore()
             daemons.await_path(DIRECT.__contains__, RETURN)
             moves(traffic)
             traffic.finish()

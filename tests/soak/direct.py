@@ -61,9 +61,10 @@ class DirectCut(Soak):
 
     def restore(self) -> None:
         """What may pass passes."""
-        self.lab.restore()
         if self.WITHOUT:
             self.lab.cut_direct(self.WITHOUT)
+        else:
+            self.lab.restore()
 
     def start_sshd(self) -> int:
         """At the provider; returns its port."""
