@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relaytun.client.direct import GOOD
 
-from ..integration.links import MIB, Traffic
+from ..integration.links import MIB, Traffic, exchange
 from ..integration.processes import eventually, free_port, needs, program
 from ..integration.test_ssh import CONFIGURATION
 from ..natlab.daemons import Daemons
@@ -149,6 +149,59 @@ class DirectCutQuic(DirectCut):
     """The same by QUIC."""
 
     WITHOUT = "tcp"
+
+
+class DirectIdleNat(Soak):
+    """A stream that is silent, behind NATs that forget soon."""
+
+    FORGETS = 5
+    IDLE = 30.0
+
+    def test_idle(self) -> None:
+        """The path stays, and what is said after the silence passes at once."""
+        with Lab("portrest", "portrest", udp_timeout=self.FORGETS) as lab:
+            lab.cut_direct("tcp")
+            daemons = Daemons(lab)
+            self.addCleanup(daemons.close)
+            with daemons.stream() as stream:
+                exchange(*stream)
+                daemons.await_path("quic".__eq__)
+                threading.Event().wait(self.IDLE)
+                path = daemons.path()
+                begin = time.monotonic()
+                exchange(*stream)
+                took = time.monotonic() - begin
+        self.note("seconds after which the NATs forget, and idle", f"{self.FORGETS}, {self.IDLE:g}")
+        self.note("path then, and seconds there and back", f"{path}, {took:.3f}")
+        daemons.check_logs()
+        self.assertEqual(path, "quic")
+
+
+class DirectOtherAddress(Soak):
+    """A client that gets another address in its home."""
+
+    PATIENCE = 60.0
+
+    def test_moves(self) -> None:
+        """The relay takes over, and the two find each other again when the server knows."""
+        with Lab("portrest", "portrest") as lab:
+            daemons = Daemons(lab)
+            self.addCleanup(daemons.close)
+            with daemons.stream() as stream:
+                traffic = Traffic(stream, MIB)
+                daemons.await_path(DIRECT.__contains__)
+                traffic.pause = 0.0
+                begin = time.monotonic()
+                lab.renumber("b")
+                daemons.await_path("relay".__eq__)
+                rest(traffic)
+                pause = traffic.pause
+                daemons.await_path(DIRECT.__contains__, self.PATIENCE)
+                took = time.monotonic() - begin
+                traffic.finish()
+        self.note("seconds without a byte", f"{pause:.2f}")
+        self.note("seconds to the next direct path", f"{took:.1f}")
+        daemons.check_logs()
 
 
 class Shell(threading.Thread):
