@@ -117,8 +117,8 @@ class Channel:
         self._began = self._heard = reactor.seconds()
         self._pinged: float | None = None
         self._pace = pace
-        self._shaken = 0.0
-        self._lively = False
+        self._shortest = 0.0  # Of the times there and back.
+        self._lively = self._idle = False
         self._asked = self._due = self._given_up = 0.0
         self._worn = False
         self._watch: IDelayedCall | None = None
@@ -280,7 +280,7 @@ class Channel:
         if not self.open:
             return
         self._shaking = False
-        self._shaken = self._reactor.seconds() - self._began
+        self._shortest = self._reactor.seconds() - self._began
         self._beat.cancel()
         self._beat = self._reactor.callLater(self._pace.ping, self._ping)
         self.secured.callback(None)
@@ -360,7 +360,8 @@ class Channel:
             self._worn = True
             self.owner.worn(self)
         if self._watch is None and self._pace.impatience is not None:
-            self._ask()
+            self._ask(2 * self._moment)
+            self._idle = True
         else:
             self._send_ping()
         left = self._heard + dead - now
@@ -374,23 +375,28 @@ class Channel:
     def _ponged(self) -> None:
         if self._pinged is not None:
             self.rtt = self._reactor.seconds() - self._pinged
+            self._shortest = min(self._shortest, self.rtt)
             self._pinged = None
 
     # Whether the other side is there, where only silence tells that it is not.  As long as
     # something is said, by whomever, it may not be silent for long without being asked; after the
-    # last word it is asked once.  A PING is answered, whatever the programs do.
+    # last word it is asked once.  A PING is answered, whatever the programs do; while they say
+    # nothing the answer may take twice as long.
 
     def _stir(self) -> None:
         """Something is said, which is neither question nor answer of ours."""
         self._lively = True
+        if self._idle and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._idle = False
         if self._watch is None and self._pace.impatience is not None and self.open:
             self._watch_for(self._moment, self._look)
 
     @property
     def _moment(self) -> float:
-        """Seconds that an answer may take: more on a long way, as far as that is known."""
-        rtt = self._shaken if self.rtt is None else self.rtt
-        return max((self._pace.impatience or 0.0) / 2, 2 * rtt)
+        """Seconds that an answer may take, more on a long way; queues are full of what is heard."""
+        return max((self._pace.impatience or 0.0) / 2, 2 * self._shortest)
 
     def _watch_for(self, seconds: float, act: Callable[[], None]) -> None:
         self._due = self._reactor.seconds() + seconds
@@ -401,22 +407,23 @@ class Channel:
         if left > 0:
             self._watch_for(left, self._look)
         else:
-            self._ask()
+            self._ask(self._moment)
 
-    def _ask(self) -> None:
+    def _ask(self, patience: float) -> None:
         self._lively = False
         self._asked = self._reactor.seconds()
         self._send_ping()
-        self._watch_for(self._moment, self._judge)
+        self._watch_for(patience, self._judge)
 
     def _judge(self) -> None:
         self._watch = None
+        self._idle = False
         now = self._reactor.seconds()
         if self._heard >= self._asked:
             if self._lively:
                 self._look()
         elif now > self._due + _LATE:
-            self._ask()  # What it answered may be waiting to be read.
+            self._ask(self._moment)  # What it answered may be waiting to be read.
         else:
             self._watch_for(self._moment, self._judge)
             if not self.failing and self.owner is not None:

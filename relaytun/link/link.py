@@ -248,17 +248,18 @@ class Link:
 
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
+        self.channels.arriving.discard(channel)
+        if self.channels[channel.slot] is channel:
+            self._detach(channel)
+        if self.channels.expects(channel.slot):
+            return  # It was to be replaced.
         self._log.info(
             "link to {service}: channel lost: {why}; {count} streams go on when there is another",
             service=self.service,
             why=why,
             count=len(self.streams),
         )
-        self.channels.arriving.discard(channel)
-        if self.channels[channel.slot] is channel:
-            self._detach(channel)
-        if not self.channels.expects(channel.slot):
-            self._keeper.wants_channel(self, channel.slot)
+        self._keeper.wants_channel(self, channel.slot)
 
     # For its streams.
 

@@ -214,7 +214,7 @@ class Connection(QuicConnection):
         lost = not stream.max_stream_data_local_sent
         limit = self.taken + WINDOW
         if lost or limit - stream.max_stream_data_local >= WINDOW // 4:
-            stream.max_stream_data_local = limit
+            # It may find no room; then nothing is said, and has to be said the next time.
             buffer = builder.start_frame(
                 QuicFrameType.MAX_STREAM_DATA,
                 capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
@@ -223,7 +223,7 @@ class Connection(QuicConnection):
             )
             buffer.push_uint_var(stream.stream_id)
             buffer.push_uint_var(limit)
-            stream.max_stream_data_local_sent = limit
+            stream.max_stream_data_local = stream.max_stream_data_local_sent = limit
 
 
 def destination_of(datagram: bytes) -> bytes | None:

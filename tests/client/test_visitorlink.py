@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from typing import Any
+from unittest import mock
 
 from msgspec import UNSET
+from twisted.internet.defer import Deferred
 
 from relaytun.client import providerlink as module_of_links, whom as module_of_choices
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
 from relaytun.ends import visitorlink as module
+from relaytun.link.stream import BULK_SLOT, MAIN
+from relaytun.plane.pair import pair
 from relaytun.wire import messages
 from relaytun.wire.messages import Code
 from relaytun.wire.preamble import Refusal, Role
@@ -476,3 +481,97 @@ class VisitorLinkTests(LinkTestCase):
         leg.shutdown(socket.SHUT_RDWR)
         await self.is_reset(program)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+
+class DirectTests(LinkTestCase):
+    """A link that has, or had, a way without the relay; the test finds it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        machinery = dataclasses.replace(self.visitor.machinery, directs=mock.Mock())
+        self.visitor.machinery = machinery
+
+    def meet(self) -> Deferred[bool]:
+        """The two come to a connection; whether it was taken."""
+        near, far = pair()
+        (known,) = self.links
+        known._take(far, "quic")
+        return self.visitor.link._take(near, "quic")
+
+    async def direct(self) -> None:
+        """They use one."""
+        self.assertTrue(await self.meet())
+        await until(lambda: self.visitor.link.link.path == "quic")
+
+    async def test_moves(self) -> None:
+        """Streams go on over it, and without it over the relay again."""
+        program, served, _ = await self.running()
+        await self.direct()
+        await self.works(program, served)
+        self.visitor.link.link.channels.first._lose("the test")
+        program.send(b"during")
+        await self.channel()
+        self.assertEqual(await self.receive(served, 6), b"during")
+        await self.works(program, served)
+        self.assertEqual(self.visitor.link.link.path, "")
+
+    async def test_silent(self) -> None:
+        """One that falls silent is replaced by one through the relay, and is there until then."""
+        program, served, _ = await self.running()
+        await self.direct()
+        channel = self.visitor.link.link.channels.first
+        channel._given_up = float("inf")
+        self.visitor.link.link.worn(channel)
+        await self.works(program, served)
+        await self.channel()
+        await until(lambda: self.visitor.link.link.path == "")
+        self.assertFalse(channel.open)
+        await self.works(program, served)
+
+    async def test_recovers(self) -> None:
+        """One that recovers keeps its place: what was found meanwhile is not needed."""
+        program, served, _ = await self.running()
+        await self.direct()
+        channel = self.visitor.link.link.channels.first
+        channel._given_up = float("inf")
+        self.visitor.link.link.worn(channel)
+        leg, _ = await self.leg(Role.VISITOR)
+        channel._given_up = 0.0
+        leg.send(b"+")
+        self.hand_over(leg, self.links)
+        await until(lambda: not self.visitor.link._seeking)
+        self.assertEqual(self.visitor.link.link.path, "quic")
+        await self.works(program, served)
+
+    async def test_no_need_of_the_relay(self) -> None:
+        """As long as there is one no channel of the relay's is looked for."""
+        await self.running()
+        await self.direct()
+        link = self.visitor.link
+        for slot in (MAIN, BULK_SLOT):
+            link.wants_channel(link.link, slot)
+            link._look_for_better(slot)
+        self.assertEqual(link._seeking, {})
+        self.assertRaises(BlockingIOError, self.relay.accept)
+
+    async def test_server_comes_back(self) -> None:
+        """A link through the relay looks for a session of now, in which the two can meet."""
+        program, served, _ = await self.running()
+        old, self.control = self.control, type(self.control)()
+        old.lose()
+        await until(lambda: self.connection.control is self.control)
+        await self.grant(1)
+        await self.channel()
+        await until(lambda: self.visitor.link.session.live)
+        await self.works(program, served)
+
+    async def test_nothing_better_there(self) -> None:
+        """If that is refused for good, the channel that there is goes on."""
+        program, served, _ = await self.running()
+        old, self.control = self.control, type(self.control)()
+        old.lose()
+        await until(lambda: self.connection.control is self.control)
+        await self.asked(1)
+        self.refuse(Code.FORBIDDEN)
+        await until(lambda: not self.visitor.link._seeking)
+        await self.works(program, served)

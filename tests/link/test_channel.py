@@ -536,6 +536,20 @@ class ImpatienceTests(ChannelCase):
         self.pass_time(10)
         self.assertEqual(self.near.worn_out, 1)
 
+    def test_idle(self) -> None:
+        """While nobody says anything the other side has a bit longer; until somebody does."""
+        self.pass_time(3)
+        self.cut()
+        self.pass_time(2)  # Both have asked.
+        self.assertFalse(self.visitor.failing)
+        self.pass_time(0.1)
+        self.provider.send(header(Kind.OPEN, 1))
+        self.pass_time(0.2)
+        self.assertTrue(self.visitor.failing)
+        self.assertFalse(self.provider.failing)
+        self.pass_time(1.1)
+        self.assertTrue(self.provider.failing)
+
     def test_answered(self) -> None:
         """One-way traffic, with pauses, and silence for long are no reason."""
         for _ in range(5):
@@ -558,11 +572,13 @@ class ImpatienceTests(ChannelCase):
         self.assertEqual((self.near.worn_out, self.near.whys), (0, []))
 
     def test_long_way(self) -> None:
-        """An answer that takes a second is no silence once it is known to."""
-        self.visitor.rtt = 1.0
-        self.cut()
-        self.visitor.send(header(Kind.OPEN, 1))
+        """An answer that takes as long as the handshake did, or a bit more, is no silence."""
+        ends = self.new()
+        self.loop.advance(1.0)
+        ends.start()
+        ends.relay.turn = lambda: False  # type: ignore[method-assign]
+        ends.visitor.send(header(Kind.OPEN, 1))
         self.pass_time(3.5)
-        self.assertFalse(self.visitor.failing)
+        self.assertFalse(ends.visitor.failing)
         self.pass_time(1)
-        self.assertTrue(self.visitor.failing)
+        self.assertTrue(ends.visitor.failing)

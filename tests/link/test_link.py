@@ -371,6 +371,19 @@ class ResumeTests(LinkCase):
         self.assertIs(link.channels[MAIN], near)
         self.assertEqual(link.channels.arriving, set())
 
+    def test_silent_arrival(self) -> None:
+        """A channel that falls silent before it carries is given up; it is missed if it has to."""
+        near, _ = self.connected()
+        link, wanted = self.pair.visitor.link, self.pair.visitor.keeper.wanted
+        newer, _ = self.pair.dial()
+        link.worn(newer)  # type: ignore[arg-type]
+        self.assertEqual((newer.open, near.open, wanted), (False, True, []))
+        newest, _ = self.pair.dial()
+        near.lose()
+        self.assertEqual(wanted, [])
+        link.worn(newest)  # type: ignore[arg-type]
+        self.assertEqual(wanted, [MAIN])
+
     def test_generations(self) -> None:
         """Each channel of a slot has a higher generation than those before it."""
         channels = [self.pair.dial(slot)[0] for slot in (MAIN, MAIN, BULK_SLOT, MAIN)]
@@ -623,6 +636,26 @@ class TwoChannelsTests(LinkCase):
         self.pair.settle()
         self.assertEqual(self.pair.visitor.keeper.wanted, [BULK_SLOT, BULK_SLOT])
         self.assertEqual(self.pair.far.keeper.wanted, [BULK_SLOT])
+
+    def test_wanted_after_a_path_without(self) -> None:
+        """Where there was to be none it is wanted once, and again over the next main channel."""
+        self.pair.cut(self.bulk)
+        there, here = self.pair.open(), self.pair.open()
+        keeper = self.pair.visitor.keeper
+        for _ in range(3):
+            keeper.wanted.clear()
+            self.pair.dial(MAIN)
+            self.pair.settle()
+            there.write(bytes(2 * BULK))
+            self.pair.settle()
+            self.assertEqual(keeper.wanted, [BULK_SLOT])
+        for _ in range(3):
+            keeper.wanted.clear()
+            self.pair.dial(MAIN)
+            self.pair.settle()
+            self.pair.served(here).write(bytes(2 * BULK))
+            self.pair.settle()
+            self.assertEqual(keeper.wanted, [BULK_SLOT])
 
 
 class EndingTests(LinkCase):

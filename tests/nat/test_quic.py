@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,8 @@ from relaytun.wire.frames import Kind, header
 from ..link.sockets import PROVIDER, TLS, VISITOR, Owner
 
 if quic.AVAILABLE:
+    from aioquic.quic.packet_builder import QuicPacketBuilderStop
+
     from relaytun.nat import quicconnection
     from relaytun.nat.quic import QuicError
 
@@ -133,6 +136,23 @@ class QuicTests(SynchronousTestCase):
         pipes.run(1)
         self.assertEqual([program.broken for program in pipes.programs], [True, True])
         self.assertLess(pipes.server.count, SIZE)
+
+    def test_limit_without_room(self) -> None:
+        """A limit for which a packet has no room is told with a later one."""
+        pipes = self.connected()
+        pipes.client.to_send = b"x"
+        pipes.run(1, lambda: False)
+        connection = pipes.pipes[1]._connection
+        assert connection is not None
+        stream = connection._streams[2]
+        connection.taken += WINDOW
+        builder = mock.Mock()
+        builder.start_frame.side_effect = [QuicPacketBuilderStop, mock.Mock()]
+        with self.assertRaises(QuicPacketBuilderStop):
+            connection._write_stream_limits(builder, mock.Mock(), stream)
+        connection._write_stream_limits(builder, mock.Mock(), stream)
+        self.assertEqual(builder.start_frame.call_count, 2)
+        self.assertEqual(stream.max_stream_data_local, connection.taken + WINDOW)
 
     def test_slow_reader(self) -> None:
         """What nobody reads stays with the sender, but for one window, and comes later."""

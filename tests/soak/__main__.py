@@ -17,6 +17,7 @@ from pathlib import Path
 import twisted
 
 from .datagrams import UdpFirewall, UdpFuzz, UdpIdleNat, UdpSources
+from .direct import DirectCut, DirectCutQuic, DirectIdleNat, DirectOtherAddress
 from .links import FairBesideBulk, LinkSurvivesKills, Network, ServerAway, SilentServer
 from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 from .public import BrowserUpload, HttpSteady, PublicPortCut, SilentVisitors
@@ -27,6 +28,7 @@ FORMS: list[type[Soak]] = [
     *(LinkSurvivesKills, ServerAway, SilentServer, Network, FairBesideBulk),
     *(UdpSources, UdpFuzz, UdpFirewall, UdpIdleNat),
     *(PublicPortCut, BrowserUpload, HttpSteady, SilentVisitors, PunchingMatrix),
+    *(DirectCut, DirectCutQuic, DirectIdleNat, DirectOtherAddress),
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"
 HEAD = """\
