@@ -41,20 +41,20 @@ class Report:
     def text(self) -> str:
         """The tables and verdicts alone."""
         tables = [f"{title}\n\n{body}" for title, body in self._tables()]
-        return "\n\n".join([*tables, *(f"- {line}" for line in self._verdicts())]) + "\n"
+        return "\n\n".join([*tables, _bullets(self._verdicts())]) + "\n"
 
     def rst(self) -> str:
         """The page for the documentation."""
         facts = machine()
         parts = [
             _heading("Benchmark of the direct path", "="),
-            f"Written by ``python -m bench.direct --output docs/benchmark-direct.rst`` (as root) on "
-            f"{self.date}. Two homes behind NATs that filter by address and port (``portrest`` in "
-            ":doc:`nat-matrix`) and a server, as network namespaces of one machine, once without "
+            "Written by ``python -m bench.direct --output docs/benchmark-direct.rst`` (as root) "
+            f"on {self.date}. Two homes behind NATs that filter by address and port (``portrest`` "
+            "in :doc:`nat-matrix`) and a server, as namespaces of one machine, once without "
             f"delay and once with {self.delay_ms} ms one way on the wire of each home, so "
             f"{4 * self.delay_ms} ms there and back between the clients, with or without the "
-            f"server. Medians of {self.rounds} rounds, in which the subjects take turns; a ratio is "
-            f"taken within each round. Machine: {facts['processor']}, {facts['cores']} cores, "
+            f"server. Medians of {self.rounds} rounds, in which the subjects take turns; a ratio "
+            f"is taken within each round. Machine: {facts['processor']}, {facts['cores']} cores, "
             f"{facts['kernel']}, Python {facts['python']}. The programs, the wires of the lab and "
             "both clients share these cores: read the ratios, not the values.",
             "Throughput: one stream, one way, from b to a, warmed up; MB = 10^6 bytes. CPU is user "

@@ -77,7 +77,7 @@ class Channel:
     @ivar generation: which one of those that had the slot.
     @ivar path: which way it takes, if not that of its session's legs.
     @ivar ready: it carries streams.
-    @ivar rtt: seconds, of the last PING.
+    @ivar rtt: seconds, of the last PING, or before that of the handshake.
     @ivar waiting: for the link: who wants to send.
     """
 
@@ -111,7 +111,7 @@ class Channel:
         self._moved = 0
         self._flush: IDelayedCall | None = None
         self._heard = reactor.seconds()
-        self._pinged = 0.0
+        self._pinged = self._heard
         self._pace = pace
         self._sent = 0.0
         self._impatience: IDelayedCall | None = None
@@ -259,6 +259,7 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self.rtt = self._reactor.seconds() - self._pinged
         self._send_handshake()
         if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
             self._lose("the other side speaks another protocol")
@@ -270,7 +271,10 @@ class Channel:
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
-        self._cipher = memoryview(bytes(self._cipher) + bytes(self._more_cipher()))
+        more = bytes(self._more_cipher())
+        if more:
+            self._pinged = self._reactor.seconds()
+        self._cipher = memoryview(bytes(self._cipher) + more)
         self.flush()
 
     def _more_cipher(self) -> memoryview:
