@@ -50,7 +50,7 @@ class Report:
             _heading("Benchmark of the direct path", "="),
             "Written by ``python -m bench.direct --output docs/benchmark-direct.rst`` (as root) "
             f"on {self.date}. Two homes behind NATs that filter by address and port (``portrest`` "
-            "in :doc:`nat-matrix`) and a server, as namespaces of one machine, once without "
+            "of ``tests/natlab``) and a server, as namespaces of one machine, once without "
             f"delay and once with {self.delay_ms} ms one way on the wire of each home, so "
             f"{4 * self.delay_ms} ms there and back between the clients, with or without the "
             f"server. Medians of {self.rounds} rounds, in which the subjects take turns; a ratio "
@@ -59,7 +59,12 @@ class Report:
             "both clients share these cores: read the ratios, not the values.",
             "Throughput: one stream, one way, from b to a, warmed up; MB = 10^6 bytes. CPU is user "
             "and system time for each GiB: of both clients, and of these, the server and the two "
-            "programs together. In *tls* the programs have the work of the clients.",
+            "programs together. In *tls* the programs do the work of the clients. Without delay CPU "
+            "is all that counts: *tls* is two processes on these cores, each tunnel four or five, "
+            "with two more sockets to pass. With delay each has to keep enough on the way.",
+            "The first streams: the visitor has just started, so that it has no link yet; with and "
+            "without a direct path in turn. The direct path counts from the program's connection "
+            "until ``relaytun status`` says so.",
             _bullets(
                 f"{name}: {about} ({low} MiB, with delay {high})"
                 for name, about in self.subjects.items()
