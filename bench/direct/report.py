@@ -59,8 +59,8 @@ class Report:
             "both clients share these cores: read the ratios, not the values.",
             "Throughput: one stream, one way, from b to a, warmed up; MB = 10^6 bytes. CPU is user "
             "and system time for each GiB: of both clients, and of these, the server and the two "
-            "programs together. In *tls* the programs do the work of the clients. Without delay CPU "
-            "is all that counts: *tls* is two processes on these cores, each tunnel four or five, "
+            "programs together. In *tls* the programs do the work of the clients. Without delay "
+            "CPU is what counts: *tls* is two processes on these cores, each tunnel four or five, "
             "with two more sockets to pass. With delay each has to keep enough on the way.",
             "The first streams: the visitor has just started, so that it has no link yet; with and "
             "without a direct path in turn. The direct path counts from the program's connection "
