@@ -204,11 +204,15 @@ class Processes:
 class Script:
     """One of our own scripts in a process, spoken to by lines on its stdin and stdout."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str, within: Sequence[str] = ()) -> None:
+        """
+        @param name: of the file, seen from this folder.
+        @param within: a command line that becomes the one that follows it.
+        """
         # -I -S: only the standard library, so it starts in a few milliseconds.
-        path = Path(__file__).with_name(name)
+        path = Path(__file__).parent / name
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(path), *arguments],
+            [*within, sys.executable, "-I", "-S", str(path), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

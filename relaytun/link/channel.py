@@ -81,7 +81,7 @@ class Channel:
     @ivar generation: which one of those that had the slot.
     @ivar path: which way it takes, if not that of its session's legs.
     @ivar ready: it carries streams.
-    @ivar rtt: seconds, of the last PING.
+    @ivar rtt: seconds, of the last PING, or before that of the handshake.
     @ivar waiting: for the link: who wants to send.
     """
 
@@ -114,7 +114,7 @@ class Channel:
         self._blocked = False
         self._moved = 0
         self._flush: IDelayedCall | None = None
-        self._began = self._heard = reactor.seconds()
+        self._began = self._heard = self._spoke = reactor.seconds()
         self._pinged: float | None = None
         self._pace = pace
         self._shortest = 0.0  # Of the times there and back.
@@ -274,6 +274,7 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
+        self.rtt = self._reactor.seconds() - self._spoke
         self._send_handshake()
         if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
             self._lose("the other side speaks another protocol")
@@ -286,7 +287,10 @@ class Channel:
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
-        self._cipher = memoryview(bytes(self._cipher) + bytes(self._more_cipher()))
+        more = bytes(self._more_cipher())
+        if more:
+            self._spoke = self._reactor.seconds()
+        self._cipher = memoryview(bytes(self._cipher) + more)
         self.flush()
 
     def _more_cipher(self) -> memoryview:

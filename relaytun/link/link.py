@@ -263,6 +263,10 @@ class Link:
 
     # For its streams.
 
+    def seconds(self) -> float:
+        """See L{Carrier}."""
+        return float(self._clock.seconds())
+
     def has_room(self, slot: int) -> bool:
         """See L{Carrier}."""
         channel = self.channels[slot]

@@ -45,6 +45,13 @@ class Carrier(Protocol):
 
     memory: Memory
 
+    @property
+    def rtt(self) -> float | None:
+        """Seconds there and back, if that is known yet."""
+
+    def seconds(self) -> float:
+        """The time, by a clock that only goes forward."""
+
     def has_room(self, slot: int) -> bool:
         """Whether the channel of C{slot} takes a frame now."""
 

@@ -23,6 +23,9 @@ from .parties import Carrier, End
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
 FIRST_WINDOW = 256 * 1024
 MOST_WINDOW = 4 * 1024 * 1024
+#: A window that is used up within so many round trips may be what slows the stream down: by itself
+#: it lets a window pass in each.
+ROUND_TRIPS = 4
 #: Bytes that a sender keeps for a replay.
 REPLAY = 4 * 1024 * 1024
 #: Bytes sent, or received, without a pause after which a stream counts as a bulk transfer.
@@ -44,7 +47,7 @@ class Stream:
 
     __slots__ = (
         "_burst", "_came", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
-        "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
+        "_marked", "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
         "announced", "carrier", "consumed", "end", "flags", "id", "limit", "migrating",
         "queued", "received", "slot", "unacked", "written",
     )  # fmt: skip
@@ -74,6 +77,7 @@ class Stream:
         self.announced = FIRST_WINDOW
         self.unacked = 0
         self._window = FIRST_WINDOW
+        self._marked = 0, carrier.seconds()
         self._peer_fin = False
         self._fin_taken = False
         self._fin_told = False
@@ -159,10 +163,22 @@ class Stream:
             return  # It ended in order, and the program has not had all of it yet.
         self.consumed += size
         keeps_up = self.received - self.consumed <= self._window // 4
-        if keeps_up and self.announced - self.received < self._window // 2 < MOST_WINDOW // 2:
+        if self._window < MOST_WINDOW and self._is_narrow() and keeps_up:
             self._window *= 2  # Let more be on the way: that is what may slow it down.
         if self.consumed + self._window - self.announced >= self._window // 4:
             self.carrier.ack(self, now=True)
+
+    def _is_narrow(self) -> bool:
+        """Whether the window seems to be what holds the other side up."""
+        if self.announced - self.received < self._window // 2:
+            return True
+        offset, then = self._marked
+        used = self.consumed - offset
+        if used < self._window // 2:
+            return False
+        now, rtt = self.carrier.seconds(), self.carrier.rtt
+        self._marked = self.consumed, now
+        return rtt is not None and (now - then) * self._window < ROUND_TRIPS * rtt * used
 
     # The other side.
 

@@ -377,6 +377,33 @@ class ReceivingTests(StreamCase):
             window = limit - offset
         self.assertEqual(window, MOST_WINDOW)
 
+    def last_window(self, rtt: float | None, rate: float) -> int:
+        """
+        What this side takes at last, after much has come in small pieces, each taken at once.
+
+        @param rate: bytes that come in each round trip of 80 ms.
+        """
+        self.far.other.rtt = rtt
+        piece, offset, limit = FIRST_WINDOW // 16, 0, FIRST_WINDOW
+        while offset < 3 * MOST_WINDOW:
+            self.clock.advance(0.08 * piece / rate)
+            self.far.say(data(1, offset, bytes(piece)))
+            offset += piece
+            limit = ([limit] + [told for _, told in self.acks()])[-1]
+        return limit - offset
+
+    def test_growth_on_a_long_way(self) -> None:
+        """As long as a window is used up in each round trip it grows, however it is taken."""
+        self.assertGreater(self.last_window(0.08, MOST_WINDOW), MOST_WINDOW // 2)
+
+    def test_no_growth_without_need(self) -> None:
+        """A window of which little is used in each round trip stays."""
+        self.assertLessEqual(self.last_window(0.08, FIRST_WINDOW // 8), FIRST_WINDOW)
+
+    def test_no_growth_on_an_unknown_way(self) -> None:
+        """Before the round trip is known the window stays."""
+        self.assertLessEqual(self.last_window(None, MOST_WINDOW), FIRST_WINDOW)
+
     def test_no_growth_for_a_slow_program(self) -> None:
         """A program that does not keep up has the window it began with."""
         self.it.hungry = False

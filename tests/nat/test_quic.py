@@ -145,14 +145,14 @@ class QuicTests(SynchronousTestCase):
         connection = pipes.pipes[1]._connection
         assert connection is not None
         stream = connection._streams[2]
-        connection.taken += WINDOW
+        connection.taken += quicconnection.WINDOW
         builder = mock.Mock()
         builder.start_frame.side_effect = [QuicPacketBuilderStop, mock.Mock()]
         with self.assertRaises(QuicPacketBuilderStop):
             connection._write_stream_limits(builder, mock.Mock(), stream)
         connection._write_stream_limits(builder, mock.Mock(), stream)
         self.assertEqual(builder.start_frame.call_count, 2)
-        self.assertEqual(stream.max_stream_data_local, connection.taken + WINDOW)
+        self.assertEqual(stream.max_stream_data_local, connection.taken + quicconnection.WINDOW)
 
     def test_slow_reader(self) -> None:
         """What nobody reads stays with the sender, but for one window, and comes later."""

@@ -42,7 +42,14 @@ class Daemons(Keeper):
     visitor: Process
 
     def __init__(
-        self, lab: Lab, *, client: str = "", server: str = "", service: str = "", visit: str = ""
+        self,
+        lab: Lab,
+        *,
+        client: str = "",
+        server: str = "",
+        service: str = "",
+        visit: str = "",
+        port: int | None = None,
     ) -> None:
         """
         Start them all; a stream may need a moment more (L{await_stream}).
@@ -51,9 +58,12 @@ class Daemons(Keeper):
         @param server: further lines for the [server] section.
         @param service: further lines for the [service:it] section.
         @param visit: further lines for the [connect:it] section.
+        @param port: of a service that is there already; otherwise it is in this process.
         """
         super().__init__()
         self.lab = lab
+        self._client = f"{QUICK}\n{client}"
+        self._visit = visit
         try:
             self.service = LabService(lab, HOSTS["provider"])
             self.kept.callback(self.service.close)
@@ -61,21 +71,31 @@ class Daemons(Keeper):
             self.provider = self.launch_client(
                 "provider",
                 "[service:it]\nprotocol = tcp\nlocal_host = 127.0.0.1\n"
-                f"local_port = {self.service.port}\n{service}\n",
-                f"{QUICK}\n{client}",
+                f"local_port = {port or self.service.port}\n{service}\n",
+                self._client,
             )
-            self.visitor = self.launch_client(
-                "visitor",
-                "[connect:it]\ntarget = provider\nservice = it\nlocal_port = 0\n"
-                f"mode = auto\n{visit}\n",
-                f"{QUICK}\n{client}",
-            )
+            self.visitor = self._launch_visitor()
             self.port = port_of(self.visitor)
             for daemon in (self.provider, self.visitor):
                 daemon.wait_for("signed in as")
         except BaseException:
             self.close()
             raise
+
+    def restart_visitor(self) -> None:
+        """In order; the new one knows nothing of what the old one had found out."""
+        self.visitor.close()
+        self.visitor = self._launch_visitor()
+        self.port = port_of(self.visitor)
+        self.visitor.wait_for("signed in as")
+
+    def _launch_visitor(self) -> Process:
+        return self.launch_client(
+            "visitor",
+            "[connect:it]\ntarget = provider\nservice = it\nlocal_port = 0\n"
+            f"mode = auto\n{self._visit}\n",
+            self._client,
+        )
 
     def close(self) -> None:
         """All of them end; the lab stays."""
