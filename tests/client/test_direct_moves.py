@@ -43,7 +43,7 @@ class FakeNetwork:
             )
         )
 
-    def meet(self, ours: Any, theirs: Any, key: bytes, visitor: bool, found: Any) -> Deferred[None]:
+    def meet(self, ours: Any, theirs: Any, key: bytes, *more: Any) -> Deferred[None]:
         """It does not end by itself."""
         self.keys.append(key)
         self.meetings.append(Deferred())
@@ -124,7 +124,7 @@ class VisitorTests(DirectCase):
         self.channel()
         offers = self.pass_time(3 * direct.ANSWER_TIMEOUT + 2 * SOON + 1)
         self.assertEqual(offers, 3)
-        self.assertEqual(self.direct.why, "the other client did not answer")
+        self.assertEqual(self.direct.why, direct.NO_ANSWER)
         self.assertEqual(self.pass_time(FIRST_WAIT - 2), 0)
         self.assertEqual(self.pass_time(3), 1)
 
@@ -143,7 +143,7 @@ class VisitorTests(DirectCase):
         self.succeed()
         self.pass_time(STEADY + 0.1)
         self.channel()
-        self.assertEqual(self.direct.why, "the direct path was lost")
+        self.assertEqual(self.direct.why, direct.LOST)
         self.assertEqual(self.pass_time(AT_ONCE + 0.01), 1)
         self.pass_time(300)
         for _ in range(3):
