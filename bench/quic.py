@@ -5,8 +5,8 @@ QUIC over a real UDP path, between two processes on loopback or in the namespace
     python -m bench.quic receive PORT               one side (it is QUIC's server)
     python -m bench.quic send HOST PORT [MIB]       the other one: prints what it carried
 
-Options for all: C{--datagram BYTES}, C{--profile} (of this process), C{--plain} (the congestion
-control of aioquic, C{reno}, for comparison).
+Options for all: C{--datagram BYTES}, C{--profile}, C{--verbose} (what the sender's congestion
+control thinks), C{--plain} (aioquic's own congestion control, C{reno}, for comparison).
 """
 
 from __future__ import annotations
@@ -19,14 +19,27 @@ import sys
 import time
 
 import click
+from aioquic.quic.congestion.base import register_congestion_control
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from twisted.internet.epollreactor import EPollReactor
 
 from relaytun.nat import quic, quicconnection
-from relaytun.nat.udppath import UdpPath
 from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
 
+from .udppath import UdpPath
+
 _KEY = bytes(32)
+
+
+class _Plain(RenoCongestionControl):
+    """What aioquic has by itself, unpaced."""
+
+    pacing_rate = None
+    datagram_size = quic.SAFE_SIZE
+
+    def more_could_be_sent(self) -> None:
+        """It does not matter here."""
 
 
 class _Talker:
@@ -48,7 +61,7 @@ class _Talker:
         return "talker"
 
     def connectionLost(self, reason: object) -> None:
-        self.reactor.stop()
+        """The pipe broke, which says so itself."""
 
     def doWrite(self) -> None:
         try:
@@ -71,7 +84,23 @@ class _Talker:
             self.sock.close()
 
 
-def _talk(sock: socket.socket, client: bool, size: int, datagram: int, profile: bool) -> None:
+def _tell(reactor: EPollReactor, pipe: quic.QuicPipe) -> None:
+    """Each half second, what the congestion control thinks."""
+    reactor.callLater(0.5, _tell, reactor, pipe)
+    if pipe._connection is not None:
+        control = pipe._connection.controller
+        print(
+            f"{control.phase.name:7} {control.bandwidth / 1e6:5.1f} MB/s, round trip "
+            f"{control._min_rtt * 1e3:.0f} to {control._usual_rtt * 1e3:.0f} ms, in flight "
+            f"{control.bytes_in_flight // 1024} of {control.congestion_window // 1024} KiB, "
+            f"ceiling {control._ceiling}, unsent {pipe._connection.unsent // 1024} KiB",
+            file=sys.stderr,
+        )
+
+
+def _talk(
+    sock: socket.socket, client: bool, size: int, datagram: int, profile: bool, verbose: bool
+) -> None:
     reactor = EPollReactor()
     near, far = pair()
     path = UdpPath(reactor, sock, lambda data: pipe.received(data))
@@ -91,6 +120,8 @@ def _talk(sock: socket.socket, client: bool, size: int, datagram: int, profile: 
     pipe.connected.addCallbacks(lambda _: began.append(time.monotonic()), lambda why: print(why))
     pipe.closed.addBoth(lambda _: reactor.callLater(0.1, reactor.stop))
     pipe.start()
+    if verbose and size:
+        _tell(reactor, pipe)
     profiler = cProfile.Profile()
     cpu = time.process_time()
     if profile:
@@ -119,12 +150,16 @@ def _talk(sock: socket.socket, client: bool, size: int, datagram: int, profile: 
 @click.option("--datagram", default=quic.SAFE_SIZE)
 @click.option("--profile", is_flag=True)
 @click.option("--plain", is_flag=True)
-def _main(what: tuple[str, ...], datagram: int, profile: bool, plain: bool) -> None:
+@click.option("--verbose", is_flag=True)
+def _main(what: tuple[str, ...], datagram: int, profile: bool, plain: bool, verbose: bool) -> None:
     """Measure QUIC over a real UDP path."""
     options = ["--datagram", str(datagram)]
+    if verbose:
+        options.append("--verbose")
     if plain:
         options.append("--plain")
-        quicconnection._CONTROL = "reno"
+        quicconnection._CONTROL = "plain"
+        register_congestion_control("plain", _Plain)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     if what[:1] == ("receive",):
@@ -134,11 +169,11 @@ def _main(what: tuple[str, ...], datagram: int, profile: bool, plain: bool) -> N
         _, peer = sock.recvfrom(1, socket.MSG_PEEK)
         sock.setblocking(False)
         sock.connect(peer)
-        _talk(sock, False, 0, datagram, profile)
+        _talk(sock, False, 0, datagram, profile, verbose)
     elif what[:1] == ("send",):
         sock.connect((what[1], int(what[2])))
         size = int(what[3]) if len(what) > 3 else 64
-        _talk(sock, True, size * 1024 * 1024, datagram, profile)
+        _talk(sock, True, size * 1024 * 1024, datagram, profile, verbose)
     else:
         command = [sys.executable, "-m", "bench.quic", *options]
         with subprocess.Popen(

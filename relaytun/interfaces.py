@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     IReactorSocket,
     IReactorTCP,
     IReactorTime,
+    IReactorUDP,
 )
 
 
@@ -21,5 +22,6 @@ class IReactor(
     IReactorSocket,
     IReactorTCP,
     IReactorTime,
+    IReactorUDP,
 ):
     """What relaytun needs of a reactor: that of any POSIX platform has it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -25,6 +26,7 @@ from .checkup import Checkup, NotNow, answers, relay_answers, resolved, usable_s
 from .nat import find_out, places_of
 from .online import online
 from .show import duration
+from .status import MOST_NAMES
 
 
 async def examine_client(
@@ -89,7 +91,8 @@ class _Client:
             raise UserError(f"a {answer['role']} uses {config.state_dir}: name another state_dir")
         if not answer["connected"]:
             raise UserError("it runs, but is not signed in: see its log, and the checks below")
-        return f"signed in, has been running for {duration(answer['uptime'])}"
+        running = duration(answer["uptime"])
+        return f"signed in, has been running for {running}{_paths(answer['sessions'])}"
 
     async def server_name(self) -> str:
         host, proxy = self._config.server.host, self._route.proxy
@@ -198,3 +201,17 @@ async def _websockets(legs: ServerLegs) -> str:
         return f"legs go over WebSockets to {await legs.check_websocket()}"
     except (OSError, ConnectError, DNSLookupError) as error:
         raise UserError(f"legs cannot go over WebSockets: {error}") from None
+
+
+def _paths(sessions: list[dict[str, Any]]) -> str:
+    """Which way the daemon's sessions take."""
+    told = []
+    for session in sessions[:MOST_NAMES]:
+        text = f"{printable(session['peer'])}/{printable(session['service'])} by {session['path']}"
+        if session.get("whyNotDirect"):
+            text += f" ({printable(session['whyNotDirect'])})"
+        told.append(text)
+    more = len(sessions) - len(told)
+    if more:
+        told.append(f"and {more} more")
+    return f"; {'; '.join(told)}" if told else ""

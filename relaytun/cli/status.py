@@ -43,6 +43,11 @@ def status(config: str | None, state_dir: str | None, as_json: bool) -> None:
         numbers = ("rtt", "streams", "in", "out", "since")
         columns = ("session", "peer", "service", "role", "mode", "path", *numbers)
         print_table(columns, session_rows(sessions, time.time()), numbers)
+        reasons = list(relayed(sessions))
+        if reasons:
+            click.echo("\nthrough the relay:")
+            for line in reasons:
+                click.echo(line)
 
 
 def state_dirs(config: str | None, state_dir: str | None) -> list[Path]:
@@ -118,3 +123,11 @@ def session_rows(sessions: list[dict[str, Any]], now: float) -> Iterator[tuple[s
             byte_count(session["bytesOut"]),
             duration(now - session["since"]),
         )
+
+
+def relayed(sessions: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for each session that has no direct path, if it is known why."""
+    for session in sessions:
+        why = session.get("whyNotDirect")
+        if why:
+            yield f"  {session['id'][:8]}  {printable(why)}"

@@ -18,3 +18,9 @@ class ClientMachinery(Machinery):
 
     known: KnownPeers
     directs: Directs | None = None
+
+    def close(self) -> None:
+        """Let go of what is kept for the next stream, and of what others keep for this client."""
+        super().close()
+        if self.directs is not None:
+            self.directs.close()

@@ -1,51 +1,54 @@
 """
 How two clients meet on the network: by TCP and by UDP at once, the better way first.
 
-TCP is tried from the very port that the reflectors have seen, UDP from the very socket; what UDP
-finds carries QUIC.  Which of the connections leads to the other client only the link's TLS tells.
+TCP is tried from the very port that the reflectors have seen, and over IPv6 where both have it; UDP
+from the very socket, and what UDP finds carries QUIC, and the datagrams of a udp service.  Which of
+the connections leads to the other client only the link's TLS tells.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from ..ends.directdatagrams import PunchedPath
+from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
-from ..ends.resolve import addresses_of
 from ..errors import UserError
 from ..interfaces import IReactor
 from ..nat import quic
-from ..nat.candidates import NoPath
-from ..nat.classify import NatKind, classify
+from ..nat.candidates import TIMEOUT, NoPath, first_hops
+from ..nat.classify import NatKind
 from ..nat.guessing import Hard
-from ..nat.interfaces import local_address_towards, local_addresses
+from ..nat.interfaces import local_address_towards
 from ..nat.path import UdpPath
 from ..nat.punching import UdpPunch
-from ..nat.reflection import Reflection, ask
+from ..nat.sharing import Share, SharedPath
 from ..nat.tcpopen import TcpOpen
-from ..nat.tcpreflection import TCPReflection, reusable
 from ..plane.accept import close_in_order, prepare, reset
 from ..plane.pair import is_broken, pair
-from ..wire.messages import Candidate, MeetingAnswer, MeetingOffer, RelayAddress
+from ..wire.messages import MeetingAnswer, MeetingOffer, RelayAddress
 from ..wire.punch import session_of
-from .direct import Direct, Found, Gathered
+from .direct import Direct, Gathered
+from .gathering import MOST, Gathering, Offer, gathered, only_ipv6
+from .mapping import Mappings
+from .roaming import Roaming, Way
 
 #: Seconds that a UDP path waits for a TCP connection, which is the better one.
 TCP_FIRST = 0.3
-#: Candidates of one protocol.
-_MOST = 8
 _LOCAL = tuple(
     ipaddress.ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 )
+#: Bits of an IPv6 address that all hosts of one network share (RFC 4291, section 2.5.4).
+_SUBNET = 64
 
 
 class NoDirectPath(UserError):
@@ -71,60 +74,40 @@ class Meetings:
         @param lan_only: whether only paths within one network are looked for.
         @param hard_nat: C{no}, C{predict} or C{birthday}.
         """
-        self._network = ClientNetwork(reactor, reflectors, lan_only, hard_nat)
+        self._mappings = None if lan_only else Mappings(reactor)
+        self._roaming = Roaming(reactor, self._network_changed)
+        self._network = ClientNetwork(
+            reactor, reflectors, lan_only, hard_nat, self._mappings, self._roaming.use
+        )
         self._reactor = reactor
 
     def make(
-        self, visitor: bool, session: Callable[[], ClientSession | None], found: Found
+        self,
+        visitor: bool,
+        session: Callable[[], ClientSession | None],
+        found: Found,
+        punched: FoundPunched | None = None,
     ) -> Direct:
         """See L{relaytun.ends.directpath.Directs}."""
-        return Direct(self._reactor, self._network, visitor, session, found)
-
-
-class _Offer:
-    """
-    See L{Gathered}.
-
-    @ivar udp: the socket that the reflectors have seen.
-    @ivar tcp: keeps what the router has assigned to the TCP port.
-    @ivar external: where the first reflector sees the UDP socket.
-    """
-
-    def __init__(self) -> None:
-        self.candidates: tuple[Candidate, ...] = ()
-        self.nat = "blocked"
-        self.step = 0
-        self.rtt = 0.0
-        self.quic = quic.AVAILABLE
-        self.udp: socket.socket | None = None
-        self.tcp: TCPReflection | None = None
-        self.tcp_port = 0
-        self._held: socket.socket | None = None
-
-    def hold(self, port: socket.socket) -> None:
-        """Keep the TCP port ours where no reflector was asked."""
-        self._held = port
-        self.tcp_port = port.getsockname()[1]
-
-    def take_udp(self) -> socket.socket | None:
-        """The socket is the caller's from now on."""
-        udp, self.udp = self.udp, None
-        return udp
+        made = Direct(
+            self._reactor, self._network, visitor, session, found, self._roaming.remove, punched
+        )
+        self._roaming.add(made)
+        return made
 
     def close(self) -> None:
-        """See L{Gathered}."""
-        for sock in (self.udp, self._held):
-            if sock is not None:
-                sock.close()
-        self.udp = self._held = None
-        if self.tcp is not None:
-            self.tcp.close()
+        """See L{relaytun.ends.directpath.Directs}."""
+        self._roaming.close()
+        if self._mappings is not None:
+            self._mappings.close()
+
+    def _network_changed(self) -> None:
+        if self._mappings is not None:
+            self._mappings.forget()
 
 
 class ClientNetwork:
     """See L{relaytun.client.direct.Network}."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -132,15 +115,22 @@ class ClientNetwork:
         reflectors: Callable[[], Sequence[RelayAddress]],
         lan_only: bool,
         hard_nat: str,
+        mappings: Mappings | None = None,
+        use: Callable[[Way], None] = lambda way: None,
     ) -> None:
+        """
+        @param mappings: of the router's ports, if that is to be asked for any.
+        @param use: gets each connection that a link uses from then on.
+        """
         self._reactor = reactor
-        self._reflectors = reflectors
+        self._gathering = Gathering(reactor, reflectors, mappings, lan_only)
         self._lan_only = lan_only
         self._hard_nat = hard_nat
+        self._use = use
 
     def gather(self) -> Deferred[Gathered]:
         """See L{relaytun.client.direct.Network}."""
-        return Deferred.fromCoroutine(self._gather())
+        return gathered(self._gathering)  # type: ignore[return-value]
 
     def meet(
         self,
@@ -149,67 +139,40 @@ class ClientNetwork:
         key: bytes,
         visitor: bool,
         found: Found,
+        punched: Callable[[PunchedPath], None] | None = None,
     ) -> Deferred[None]:
         """See L{relaytun.client.direct.Network}."""
-        assert isinstance(ours, _Offer)
-        meeting = _Meeting(self._reactor, ours, theirs, key, visitor, found, self._hard_nat)
+        assert isinstance(ours, Offer)
+        meeting = _Meeting(
+            self._reactor, ours, theirs, key, visitor, found, self._hard_nat, self._use
+        )
+        meeting.lan_only = self._lan_only
+        meeting.datagrams = punched
         return meeting.start()
-
-    async def _gather(self) -> Gathered:
-        offer = _Offer()
-        try:
-            await self._fill(offer)
-        except BaseException:
-            offer.close()
-            raise
-        return offer
-
-    async def _fill(self, offer: _Offer) -> None:
-        places = [] if self._lan_only else await self._places()
-        local = [each for each in local_addresses() if ":" not in each]
-        offer.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        offer.udp.setblocking(False)
-        offer.udp.bind(("0.0.0.0", 0))
-        udp_port = offer.udp.getsockname()[1]
-        seen, seen_tcp = Reflection(), Reflection()
-        if places:
-            offer.tcp = TCPReflection(self._reactor, places)
-            offer.tcp_port = offer.tcp.port
-            seen = await ask(self._reactor, offer.udp, places)
-            seen_tcp = await offer.tcp.done
-            here = local_address_towards(places[0][0]) or "0.0.0.0"
-            nat = classify((here, udp_port), seen.external)
-            offer.nat, offer.step = nat.kind.value, nat.step
-            offer.rtt = min(60.0, seen.rtt or seen_tcp.rtt or 0.0)
-        else:
-            offer.hold(reusable("0.0.0.0"))
-        udp = _candidates("udp", [(host, udp_port) for host in local], seen)
-        tcp = _candidates("tcp", [(host, offer.tcp_port) for host in local], seen_tcp)
-        offer.candidates = (*tcp, *udp)
-
-    async def _places(self) -> list[tuple[str, int]]:
-        places: list[tuple[str, int]] = []
-        for each in self._reflectors():
-            with suppress(DNSLookupError):
-                found = await addresses_of(self._reactor, each.host)
-                places += [(host, each.port) for family, host in found if ":" not in host][:1]
-        return places
 
 
 class _Meeting:
-    """One attempt of one side."""
+    """
+    One attempt of one side.
 
-    _log = Logger()
+    @ivar lan_only: only the other client's own addresses within this network are tried.
+    @ivar datagrams: gets a punched path, if it wants one: then it is punched for until the end,
+        whatever carries the channel.
+    """
+
+    lan_only = False
+    datagrams: Callable[[PunchedPath], None] | None = None
 
     def __init__(
         self,
         reactor: IReactor,
-        ours: _Offer,
+        ours: Offer,
         theirs: MeetingOffer | MeetingAnswer,
         key: bytes,
         visitor: bool,
         found: Found,
         hard_nat: str,
+        use: Callable[[Way], None],
     ) -> None:
         self._reactor = reactor
         self._ours = ours
@@ -218,48 +181,59 @@ class _Meeting:
         self._visitor = visitor
         self._found = found
         self._hard_nat = hard_nat
+        self._use = use
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
-        self._tcp: TcpOpen | None = None
+        self._openings: list[TcpOpen] = []
         self._punch: UdpPunch | None = None
-        self._path: UdpPath | None = None
-        self._waiting: IDelayedCall | None = None
-        self._proving = 0
-        self._left = 0
-        self._why = "no way was found"
+        self._path: UdpPath | Share | None = None
+        self._with_quic = theirs.quic and quic.AVAILABLE
+        self._punching = self._handed = False
+        self._timers: list[IDelayedCall] = []
+        self._tcp_time_up = False
+        self._proving: list[Way] = []
+        self._left = 1
+        self._whys: list[str] = []
+        self._over = False
         self._won = False
 
     def start(self) -> Deferred[None]:
         """Begin."""
-        self._left = 2
-        tcp = self._of("tcp")
+        tcp, udp = self._of("tcp"), self._of("udp")
         if tcp and self._ours.tcp_port:
-            local = "0.0.0.0", self._ours.tcp_port
-            self._tcp = TcpOpen(self._reactor, local, tcp, self._connected)
-            self._tcp.start().addBoth(self._way_over)
-        else:
-            self._way_over(None)
+            self._open("0.0.0.0", self._ours.tcp_port, tcp)
+        if self._ours.tcp6_port and any(":" in host for host, _ in tcp):
+            self._open("::", self._ours.tcp6_port, tcp, only_ipv6)
+        self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
         sock = self._ours.take_udp()
-        udp = self._of("udp")
-        if sock is not None and udp and self._theirs.quic and quic.AVAILABLE:
-            session = session_of(
-                bytes.fromhex(self._theirs.session_id), self._theirs.attempt.to_bytes(8, "big")
-            )
+        if sock is not None and udp and (self._with_quic or self.datagrams is not None):
+            session_id, attempt = self._theirs.session_id, self._theirs.attempt
+            session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
             self._punch = UdpPunch(
-                self._reactor, sock, self._key, session, self._visitor, udp, hard=self._hard()
+                self._reactor,
+                sock,
+                self._key,
+                session,
+                self._visitor,
+                udp,
+                hard=self._hard(),
+                first_hops=first_hops(attempt),
             )
-            self._punch.start().addCallbacks(self._punched, self._way_over)
-        else:
-            if sock is not None:
-                sock.close()
-            self._way_over(None)
+            self._left += 1
+            self._punching = True
+            self._punch.start().addCallbacks(self._punched, self._not_punched)
+        elif sock is not None:
+            sock.close()
+        self._way_over(None)
         return self._done
 
     def _of(self, protocol: str) -> list[tuple[str, int]]:
+        """Where the other client may be reached."""
         return [
             (each.address, each.port)
             for each in self._theirs.candidates
             if each.protocol == protocol
-        ][:_MOST]
+            and (not self.lan_only or (each.kind == "host" and is_local(each.address)))
+        ][:MOST]
 
     def _hard(self) -> Hard | None:
         """What is to be guessed, if exactly one side is behind a hard NAT."""
@@ -270,24 +244,89 @@ class _Meeting:
             for each in self._theirs.candidates
             if each.protocol == "udp" and each.kind == "reflexive"
         ]
-        if mine == other or not reflexive or self._hard_nat == "no":
+        allowed = not self.lan_only and self._hard_nat != "no"
+        if mine == other or not reflexive or not allowed:
             return None
         step = self._ours.step if mine else self._theirs.step
         return Hard(mine, reflexive[-1], step, self._hard_nat)  # type: ignore[arg-type]
 
+    # --- TCP ------------------------------------------------------------------------------------
+
+    def _open(
+        self,
+        host: str,
+        port: int,
+        candidates: list[tuple[str, int]],
+        make_socket: Callable[[int], socket.socket] | None = None,
+    ) -> None:
+        self._left += 1
+        opening = TcpOpen(
+            self._reactor, (host, port), candidates, self._connected, make_socket=make_socket
+        )
+        self._openings.append(opening)
+        opening.start().addBoth(self._way_over)
+
     def _connected(self, sock: socket.socket) -> None:
         """A TCP connection to somebody."""
+        try:
+            local, remote = sock.getsockname()[0], sock.getpeername()[0]
+        except OSError:
+            sock.close()  # It was reset meanwhile.
+            return
         prepare(sock)
-        host = sock.getpeername()[0]
-        self._prove(sock, "lan" if _is_local(host) else "tcp-direct")
+
+        def end() -> None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        name = "lan" if is_local(remote, local) else "tcp-direct"
+        self._prove(name, Way(sock, "tcp", local, end))
+
+    def _tcp_is_over(self) -> None:
+        """Nothing will connect any more; what did, and is being proven, has time for that."""
+        self._tcp_time_up = True
+        if not self._proving:
+            for opening in self._openings:
+                opening.stop()
+
+    # --- UDP ------------------------------------------------------------------------------------
 
     def _punched(self, path: UdpPath) -> None:
-        self._path = path
-        self._waiting = self._reactor.callLater(TCP_FIRST, self._carry, path)
+        self._punching = False
+        if self.datagrams is None:
+            self._path = path
+        else:
+            mapping = self._ours.take_mapping("udp")
+            shared = SharedPath(path, (lambda: None) if mapping is None else mapping.release)
+            self._path = shared.quic
+            self._handed = True
+            self.datagrams(shared.sealed)
+        if self._with_quic and not self._won:
+            self._later(TCP_FIRST, self._carry, self._path)
+        else:
+            self._path.close()
+            self._path = None
+            self._punch_over(None)
 
-    def _carry(self, path: UdpPath) -> None:
+    def _not_punched(self, failure: Failure) -> None:
+        self._punching = False
+        self._punch_over(failure)
+
+    def _punch_over(self, result: object) -> None:
+        self._way_over(result)
+        if self._won and not self._done.called:
+            self._done.callback(None)
+
+    def _carry(self, path: UdpPath | Share) -> None:
         """A UDP path is there, and no TCP connection."""
-        near, far = pair()
+        self._path = None
+        try:
+            near, far = pair()
+        except OSError as error:
+            path.close()
+            self._whys.append(str(error))
+            self._way_over(None)
+            return
         pipe = quic.QuicPipe(
             self._reactor,
             path.send,
@@ -300,68 +339,104 @@ class _Meeting:
         )
         path.received = pipe.received
         path.lost = pipe.close
-
-        def over(result: Any) -> None:
-            path.close()
-
-        pipe.closed.addBoth(over)
+        pipe.connected.addErrback(lambda failure: self._whys.append(failure.getErrorMessage()))
+        pipe.closed.addBoth(lambda _: path.close())
         pipe.start()
-        self._path = None
-        self._prove(near, "quic")
+        local = local_address_towards(path.address[0]) or "0.0.0.0"
+        self._prove("quic", Way(near, "udp", local, pipe.close))
         self._way_over(None)
 
-    def _prove(self, sock: socket.socket, path: str) -> None:
-        self._proving += 1
-        self._found(sock, path).addBoth(self._proved, sock)
+    # --- The end --------------------------------------------------------------------------------
 
-    def _proved(self, result: Any, sock: socket.socket) -> None:
-        self._proving -= 1
-        if result is True and not self._won:
+    def _later(self, seconds: float, what: Callable[..., None], *arguments: object) -> None:
+        self._timers.append(self._reactor.callLater(seconds, what, *arguments))
+
+    def _prove(self, name: str, way: Way) -> None:
+        self._proving.append(way)
+        self._found(way.sock, name).addBoth(self._proved, way)
+
+    def _proved(self, result: Any, way: Way) -> None:
+        self._proving.remove(way)
+        if self._over:
+            return
+        if result is True:
+            way.mapping = self._ours.take_mapping(way.protocol)
+            self._use(way)
             self._won = True
-            self._stop(sock)
-            if not self._done.called:
+            goes_on = self._punching and self.datagrams is not None
+            self._stop(way.sock, goes_on)
+            if not (goes_on or self._done.called):
                 self._done.callback(None)
-        else:
-            self._end_if_over()
+            return
+        if self._tcp_time_up:
+            self._tcp_is_over()
+        self._end_if_over()
 
     def _way_over(self, result: Any) -> None:
         self._left -= 1
         error = getattr(result, "value", None)
-        if isinstance(error, NoPath):
-            self._why = str(error)
+        if isinstance(error, NoPath) and str(error) not in self._whys:
+            self._whys.append(str(error))
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if not (self._left or self._proving or self._won or self._done.called):
-            self._done.errback(NoDirectPath(self._why))
+        if not (self._left or self._proving or self._over):
+            self._stop()
+            if self._handed and not (self._openings or self._with_quic):
+                self._done.callback(None)  # Nothing else was wanted.
+            else:
+                self._done.errback(NoDirectPath(self._why()))
 
-    def _stop(self, winner: socket.socket | None = None) -> None:
-        if self._waiting is not None and self._waiting.active():
-            self._waiting.cancel()
-        if self._tcp is not None:
-            self._tcp.stop(winner)
-        if self._punch is not None:
+    def _why(self) -> str:
+        """In words for people."""
+        if self.lan_only:
+            where = "with direct = lan: the other client is not in this network"
+            return f"{where} ({', and '.join(self._whys) or 'it names no address in one'})"
+        mine, other = self._ours.nat, self._theirs.nat
+        hard, blocked = NatKind.HARD.value, NatKind.BLOCKED.value
+        if mine == other == hard:
+            known = "both are behind hard NATs: "
+        elif hard in (mine, other):
+            known = f"{'this' if mine == hard else 'the other'} client is behind a hard NAT: "
+        elif mine == blocked and self._ours.asked:
+            known = "UDP seems to be blocked here: "
+        elif other == blocked and self._ours.asked:
+            known = "UDP seems to be blocked at the other client: "
+        else:
+            known = ""
+        if not (self._with_quic or self._punch):
+            where = "at the other client" if quic.AVAILABLE else "here"
+            self._whys.append(f"UDP was not tried, because aioquic is missing {where}")
+        return known + (", and ".join(self._whys) or "there is no address to try")
+
+    def _stop(self, winner: socket.socket | None = None, but_punching: bool = False) -> None:
+        self._over = True
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        for opening in self._openings:
+            opening.stop(winner)
+        for way in list(self._proving):
+            way.end()
+        if self._punch is not None and not but_punching:
             self._punch.stop()
         if self._path is not None:
             self._path.close()
             self._path = None
 
 
-def _is_local(host: str) -> bool:
-    """Whether an address is of a network of one's own (RFC 1918, RFC 4193)."""
-    address = ipaddress.ip_address(host)
-    return any(address in network for network in _LOCAL if network.version == address.version)
+def is_local(host: str, local: str = "") -> bool:
+    """
+    Whether an address is of a network of one's own (RFC 1918, RFC 4193), or of one's own network.
 
-
-def _candidates(
-    protocol: str, hosts: Sequence[tuple[str, int]], seen: Reflection
-) -> tuple[Candidate, ...]:
-    """Own addresses, and where reflectors see them, each place once."""
-    kinds: dict[tuple[str, int], str] = {place: "host" for place in hosts}
-    for place in seen.external:
-        kinds.setdefault(place, "reflexive")
-    return tuple(
-        Candidate(kind=kind, protocol=protocol, address=place[0], port=place[1])  # type: ignore[arg-type]
-        for place, kind in kinds.items()
-        if place[1]
-    )[:_MOST]
+    @param local: an own address.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if any(address in network for network in _LOCAL if network.version == address.version):
+        return True
+    if address.version == 4 or ":" not in local:
+        return False
+    return address in ipaddress.ip_network(f"{local}/{_SUBNET}", strict=False)

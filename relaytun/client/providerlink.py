@@ -210,9 +210,6 @@ class ProviderLink:
             visitor=False,
             resume_timeout=machinery.resume_timeout,
         )
-        self.direct: DirectPath | None = None
-        if machinery.directs is not None:
-            self.direct = machinery.directs.make(False, lambda: self.session, self._take)
         self.path: DatagramPath | None = None
         self._flows: ProviderDatagrams | None = None
         if service.protocol == "udp":
@@ -221,6 +218,12 @@ class ProviderLink:
             self._flows = ProviderDatagrams(
                 machinery.reactor, self.path, service.local_host, service.local_port, buffer
             )
+        self.direct: DirectPath | None = None
+        if machinery.directs is not None:
+            punched = self.path.use_punched if self.path is not None else None
+            direct = machinery.directs.make(False, lambda: self.session, self._take, punched)
+            self.link.why_not_direct = lambda: direct.why
+            self.direct = direct
 
     def use(self, session: ClientSession) -> None:
         """Its next channel is of C{session}."""
@@ -259,11 +262,11 @@ class ProviderLink:
         for dialling in list(self._dialling):
             dialling.cancel()
         self._leave_session()
+        if self.direct is not None:
+            self.direct.close()
         if self._flows is not None and self.path is not None:
             self._flows.close()
             self.path.close()
-        if self.direct is not None:
-            self.direct.close()
         self._links.forget(self)
         self._log.info("a link to {service} ended: {why}", service=link.service, why=cause.name)
 

@@ -1,9 +1,10 @@
 """
-The way that the datagrams of one link take: UDP through the relay, or else the link itself.
+The way that the datagrams of one link take: UDP straight to the other client, UDP through the
+relay, or else the link itself.
 
-Datagrams go by UDP while probes prove that the other side gets them, at their size, just now;
-any other time, and those that are too large, over the link.  Each direction decides for itself.
-What neither takes is dropped and counted.
+Datagrams go by UDP while probes prove that the other side gets them, at their size, just now, on
+that very way; any other time, and those that are too large, over the link.  Each direction decides
+for itself.  What no way takes is dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,19 +22,15 @@ from ..link.parties import DatagramUse
 from ..link.sealing import Sealing
 from ..plane.datagrams import Address, DatagramSocket, ReceiveBuffer, prepare_datagrams
 from ..wire import datagram
-from ..wire.datagram import CONTROL_FLOW, LARGEST, OVERHEAD, Control
+from ..wire.datagram import CONTROL_FLOW
 from ..wire.errors import WireError
 from ..wire.preamble import Role
 from .binding import Binding, DatagramSession
+from .datagramway import Counts, Way, packet_sizes
+from .directdatagrams import DirectDatagrams, PunchedPath
 from .legs import ClientSession
-from .probing import Probing
 from .resolve import addresses_of
 
-#: IP packet sizes to try besides that of this machine's own interface: Ethernet's, and what every
-#: IPv6 path takes (RFC 8200 section 5).
-COMMON_MTUS = (1500, 1280)
-#: Sealed datagrams that are gathered before they are sent.
-MOST_GATHERED = 256
 #: Seconds between attempts to find the relay's address.
 RESOLVE_AGAIN = 10.0
 
@@ -75,7 +72,7 @@ class DatagramPath:
     """
     @ivar received: gets flow and datagrams that came in, in the order in which they came.
     @ivar flows: those that there are now.
-    @ivar by_udp, by_link, dropped: how many went which way.
+    @ivar by_link: how many went over the link.
     """
 
     _log = Logger()
@@ -86,18 +83,25 @@ class DatagramPath:
         """@param role: our side of the link."""
         self.received: Callable[[int, Datagrams], None] = lambda flow, datagrams: None
         self.flows: Sized = ()
-        self.by_udp = self.by_link = self.dropped = 0
+        self.by_link = 0
         self._reactor = reactor
         self._link = link
         self._buffer = buffer
         self._sealing = Sealing(role)
         self._session: DatagramSession | None = None
-        self._number = 0
         self._socket: DatagramSocket | None = None
         self._binding: Binding | None = None
-        self._probing = Probing(reactor, self._probe)
-        self._outgoing: list[bytes] = []
+        self._through_relay = Counts()
+        self._relay = Way(
+            reactor,
+            self._sealing,
+            self._through_relay,
+            self._send_to_relay,
+            probes=self._before_probe,
+        )
+        self._direct = DirectDatagrams(reactor, self._sealing, self._open)
         self._oversized = 0
+        self._refused = 0
         self._complained = False
         self._resolving: Deferred[None] | None = None
         link.datagram_received = self._from_link
@@ -113,9 +117,10 @@ class DatagramPath:
         @param secret: the 64 bytes that TLS exports on it, see L{relaytun.link.sealing}.
         """
         self._sealing.renew(epoch, secret)
+        self._direct.hurry()
         if self._binding is not None:
             if self._binding.bound:
-                self._probing.hurry()
+                self._relay.probing.hurry()
             else:
                 self._reopen()
 
@@ -133,6 +138,15 @@ class DatagramPath:
             self._resolving = Deferred.fromCoroutine(self._enter(session))
             self._resolving.addErrback(self._unresolved)
 
+    def use_punched(self, path: PunchedPath, lost: Callable[[], None]) -> None:
+        """
+        C{path}, which is taken over, leads straight to the other client.
+
+        @param lost: called when there is no such path any more.
+        """
+        self._direct.lost = lost
+        self._direct.adopt(path)
+
     def serve(self, flows: Sized, received: Callable[[int, Datagrams], None]) -> None:
         """
         From now on the datagrams are those of C{flows}.
@@ -149,13 +163,16 @@ class DatagramPath:
     def close(self) -> None:
         """Let everything go."""
         self._leave()
+        self._direct.close()
         self._session = None
         self.stop_serving()
 
     def report(self) -> dict[str, Any]:
         """What C{relaytun status --json} says besides what it says of any session."""
+        way = self._way(0)
         return {
-            "path": "udp" if self.by_udp_now else "link",
+            "path": "link" if way is None else "udp" if way is self._relay else "direct",
+            "byDirect": self.by_direct,
             "byUdp": self.by_udp,
             "byLink": self.by_link,
             "dropped": self.dropped,
@@ -163,13 +180,29 @@ class DatagramPath:
 
     @property
     def by_udp_now(self) -> bool:
-        """Whether small datagrams go by UDP at the moment."""
-        return self._room() > 0
+        """Whether small datagrams go by UDP at the moment, through the relay or not."""
+        return self._way(0) is not None
+
+    @property
+    def by_udp(self) -> int:
+        """How many went by UDP through the relay."""
+        return self._through_relay.sent
+
+    @property
+    def by_direct(self) -> int:
+        """How many went straight to the other client."""
+        return self._direct.counts.sent
+
+    @property
+    def dropped(self) -> int:
+        """How many went nowhere."""
+        return self._refused + self._through_relay.lost + self._direct.counts.lost
 
     @property
     def rtt(self) -> float | None:
         """Seconds to the other client and back by UDP, if it was ever measured."""
-        return self._probing.rtt
+        way = self._way(0)
+        return (way or self._relay).probing.rtt
 
     # What the flows send
 
@@ -187,12 +220,10 @@ class DatagramPath:
 
         @param largest: the size of the largest one.
         """
-        if largest <= self._room():
-            self._probing.used()
+        way = self._way(largest)
+        if way is not None:
             self._link.bytes_out += sum(map(len, datagrams))
-            self._outgoing += self._sealing.seal(self._number, flow, datagrams)
-            if len(self._outgoing) >= MOST_GATHERED:
-                self.flush()
+            way.gather(flow, datagrams)
         elif len(datagrams) > 1 and min(map(len, datagrams)) < largest:
             for each in datagrams:
                 self.send(flow, [each], len(each))
@@ -207,15 +238,17 @@ class DatagramPath:
 
     def flush(self) -> None:
         """Send what was gathered."""
-        outgoing = self._outgoing
-        if not outgoing:
-            return
-        self._outgoing = []
-        sent = self._socket.send(outgoing) if self._socket is not None else 0
-        self.by_udp += sent
-        if sent < len(outgoing):
-            self.dropped += len(outgoing) - sent
-            self._look_at_mtu()
+        self._relay.flush()
+        direct = self._direct.way
+        if direct is not None:
+            direct.flush()
+
+    def _way(self, size: int) -> Way | None:
+        """The best one that takes a datagram of C{size} now, if it is not the link."""
+        direct = self._direct.way
+        if direct is not None and size <= direct.room:
+            return direct
+        return self._relay if size <= self._relay.room else None
 
     # What comes in
 
@@ -230,13 +263,14 @@ class DatagramPath:
                 if datagram.may_hold_bind(packet, len(packet)) and self._binding is not None:
                     self._binding.received(packet)
                 else:
-                    self._open(packet, len(packet))
+                    self._open(self._relay, packet, len(packet))
         else:
-            self._open(run, size)
+            self._open(self._relay, run, size)
 
-    def _open(self, run: memoryview, size: int) -> None:
+    def _open(self, way: Way, run: memoryview, size: int) -> None:
+        """What came, and which way."""
         try:
-            if datagram.session_of_run(run, size) != self._number:
+            if datagram.session_of_run(run, size) != way.number:
                 return
         except WireError:
             return
@@ -244,28 +278,19 @@ class DatagramPath:
         for each, payload in self._sealing.open(run, size):
             if each != flow:
                 if batch:
-                    self._arrived(flow, batch)
+                    self._arrived(way, flow, batch)
                 flow, batch = each, []
             batch.append(payload)
         if batch:
-            self._arrived(flow, batch)
+            self._arrived(way, flow, batch)
 
-    def _arrived(self, flow: int, payloads: list[bytes]) -> None:
+    def _arrived(self, way: Way, flow: int, payloads: list[bytes]) -> None:
         if flow != CONTROL_FLOW:
             self._link.bytes_in += sum(map(len, payloads))
             self.received(flow, payloads)
             return
         for payload in payloads:
-            try:
-                control, token = datagram.decode_control(payload)
-            except WireError:
-                continue
-            if control is Control.ANSWER:
-                self._probing.answered(token)
-            else:
-                self._say(datagram.encode_control(Control.ANSWER, token))
-                if not self.by_udp_now:
-                    self._probing.hurry()  # The other side is there.
+            way.heard(payload)
 
     # The relay
 
@@ -279,9 +304,9 @@ class DatagramPath:
         except OSError:
             sock.close()
             raise
-        self._number = session.number
+        self._relay.number = session.number
         self._socket = DatagramSocket(
-            self._reactor, sock, self._buffer, self._from_relay, refused=self._probing.doubt
+            self._reactor, sock, self._buffer, self._from_relay, refused=self._relay.probing.doubt
         )
         self._oversized = 0
         self._binding = Binding(self._reactor, session, self._tell_relay, self._bound, self._reopen)
@@ -307,8 +332,7 @@ class DatagramPath:
         if self._resolving is not None:
             self._resolving.cancel()
             self._resolving = None
-        self._probing.stop()
-        self._outgoing.clear()
+        self._relay.stop()
         if self._binding is not None:
             self._binding.stop()
             self._binding = None
@@ -317,50 +341,34 @@ class DatagramPath:
             self._socket = None
 
     def _bound(self) -> None:
-        self._probing.start(self._sizes())
+        self._relay.probing.start(self._sizes())
 
     def _tell_relay(self, packet: bytes) -> None:
         if self._socket is not None:
             self._socket.send([packet])
 
-    def _probe(self, token: int, size: int) -> None:
-        if self._probing.unanswered and self._binding is not None:
+    def _before_probe(self) -> None:
+        if self._relay.probing.unanswered and self._binding is not None:
             # It may be that a NAT has given us another address, where no answer finds us.
             self._binding.confirm()
-        probe = datagram.encode_control(Control.PROBE, token, size)
-        self._say(probe)
-        if self._sealing.changing:
-            self._say(probe, newest=True)
 
-    def _say(self, control: bytes, newest: bool = False) -> None:
-        packets = self._sealing.seal(self._number, CONTROL_FLOW, [control], newest)
-        if self._socket is not None and packets:
-            self._socket.send(packets)
-            self._look_at_mtu()
-
-    # Sizes
-
-    def _room(self) -> int:
-        """@return: the largest datagram that may go by UDP now; less than 0 for none."""
-        return self._probing.largest() - OVERHEAD if self._sealing.ready else -OVERHEAD
+    def _send_to_relay(self, packets: list[bytes]) -> int:
+        if self._socket is None:
+            return 0
+        sent = self._socket.send(packets)
+        if self._socket.oversized != self._oversized:
+            # The kernel may have learned that the path takes less than it thought.
+            self._oversized = self._socket.oversized
+            self._relay.probing.resize(self._sizes())
+        return sent
 
     def _sizes(self) -> list[int]:
-        """The sizes of packets that are worth a probe."""
         if self._socket is None:
             return []
-        headers = 48 if ":" in self._socket.address[0] else 28
-        mtu = self._socket.mtu()
-        mtus = {mtu, *(each for each in COMMON_MTUS if each < mtu)}
-        return [min(LARGEST, each - headers) for each in mtus]
-
-    def _look_at_mtu(self) -> None:
-        """The kernel may have learned that the path takes less than it thought."""
-        if self._socket is not None and self._socket.oversized != self._oversized:
-            self._oversized = self._socket.oversized
-            self._probing.resize(self._sizes())
+        return packet_sizes(self._socket.mtu(), self._socket.address[0])
 
     def _drop(self) -> None:
         if not self._complained:
             self._complained = True
             self._log.warn("datagrams are dropped: neither UDP nor the link takes them now")
-        self.dropped += 1
+        self._refused += 1

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
 from ..link.channel import Channel
 from ..wire.messages import Message
+from .directdatagrams import PunchedPath
 from .legs import ClientSession
+
+#: Gets each connection that comes, and how it came; says whether it leads to the other client, and
+#: is in use now.
+Found: TypeAlias = Callable[[socket.socket, str], "Deferred[bool]"]
+#: Gets each punched path for datagrams, and whom to tell when there is none any more.
+FoundPunched: TypeAlias = Callable[[PunchedPath, Callable[[], None]], None]
 
 
 class DirectPath(Protocol):
@@ -28,6 +35,9 @@ class DirectPath(Protocol):
     def received(self, message: Message) -> None:
         """The other side, or the server, said this about it."""
 
+    def demoted(self) -> None:
+        """The way that was found carries less than the relay, and is given up."""
+
     def close(self) -> None:
         """The link is over."""
 
@@ -39,10 +49,13 @@ class Directs(Protocol):
         self,
         visitor: bool,
         session: Callable[[], ClientSession | None],
-        found: Callable[[socket.socket, str], Deferred[bool]],
+        found: Found,
+        punched: FoundPunched | None = None,
     ) -> DirectPath:
         """
         @param session: the one of the link's last channel.
-        @param found: gets each connection that comes, and how it came; says whether it leads to
-            the other client, and is in use now.
+        @param punched: for a link of a udp service.
         """
+
+    def close(self) -> None:
+        """The client ends."""

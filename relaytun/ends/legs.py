@@ -37,6 +37,11 @@ _SESSION_OVER = {Refusal.NOT_LIVE, Refusal.UNAUTHORIZED}
 _Given = TypeVar("_Given", int, str)
 
 
+#: Why there is no way without the relay, where there never is one.
+WHY_RAW = "only clients that encrypt (mode = link) meet directly"
+WHY_PUBLIC = "visitors of a public service come through the server"
+
+
 class LegRefused(Exception):
     """
     The relay turned a leg away.
@@ -174,12 +179,19 @@ class ClientSession:
         streams = len(self.streams)
         more: dict[str, Any] = {}
         path = self.path
+        why: str | None = WHY_RAW
         if not visiting:
             received, sent = sent, received
         if self.link is not None:
             received, sent = self.link.bytes_in, self.link.bytes_out
             streams, rtt = self.link.users, self.link.rtt
             path = self.link.path or path
+            if self.link.path:
+                why = None
+            elif self.public:
+                why = WHY_PUBLIC
+            else:
+                why = self.link.why_not_direct()
             if self.link.datagrams is not None:
                 more = {"datagrams": self.link.datagrams.report()}
         return {
@@ -194,6 +206,7 @@ class ClientSession:
             "bytesIn": received,
             "bytesOut": sent,
             "since": self.since,
+            "whyNotDirect": why,
             **more,
         }
 

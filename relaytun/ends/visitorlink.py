@@ -118,9 +118,6 @@ class VisitorLink:
             resume_timeout=machinery.resume_timeout,
         )
         session.link = self.link
-        self.direct: DirectPath | None = None
-        if directs is not None:
-            self.direct = directs.make(True, lambda: self.session, self._take)
         if session.compressed and not zstd.AVAILABLE:
             self._log.info(
                 "{target} offers {service} compressed, and the library for that is missing: it "
@@ -134,6 +131,12 @@ class VisitorLink:
             buffer = machinery.datagrams
             self.path = DatagramPath(machinery.reactor, self.link, Role.VISITOR, buffer)
             self.path.use_session(datagram_session(session))
+        self.direct: DirectPath | None = None
+        if directs is not None:
+            punched = self.path.use_punched if self.path is not None else None
+            self.direct = direct = directs.make(True, lambda: self.session, self._take, punched)
+            self.link.why_not_direct = lambda: direct.why
+            self.link.demoted = direct.demoted
         self._seek(MAIN)
 
     @property
@@ -211,10 +214,10 @@ class VisitorLink:
         for detour in self._detours.values():
             if detour.active():
                 detour.cancel()
-        if self.path is not None:
-            self.path.close()
         if self.direct is not None:
             self.direct.close()
+        if self.path is not None:
+            self.path.close()
         words = _WORDS.get(cause, cause.name.lower())
         known = words if cause in _CERTAIN else self._why or words
         self._ended(self, self._closed or known)

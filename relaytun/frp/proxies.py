@@ -110,8 +110,8 @@ def _visitors(part: Part, kind: str, table: Table, notes: Notes) -> None:
         notes.add(
             table.place,
             table.spelled("type"),
-            "there are no direct connections yet: it goes through the server, encrypted from end "
-            "to end",
+            "every service goes directly from client to client if it can, and through the server "
+            "if not, encrypted from end to end",
         )
     if users and "*" not in users:
         part.put("allow", ", ".join(dict.fromkeys(identifier(user, "client") for user in users)))

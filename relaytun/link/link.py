@@ -23,6 +23,7 @@ from ..wire.frames import Frame, Kind, Reset
 from ..wire.replay import ReplayWindow
 from .acks import Acks
 from .channel import Channel
+from .contest import Contest
 from .memory import Memory
 from .pacing import Pacing
 from .parties import DatagramUse, Keeper
@@ -53,7 +54,9 @@ class Link:
     @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
     @ivar unreached: called when a stream is over because it did not reach the service.
+    @ivar demoted: visitor: called when a direct path is given up for the relay, which is faster.
     @ivar datagram_received: called with the flow and each datagram that comes.
+    @ivar why_not_direct: says why its channels go through the relay, if they do.
     @ivar datagrams: who sends and takes them, if it is a link for datagrams.
     """
 
@@ -78,6 +81,8 @@ class Link:
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
         self.unreached: Callable[[], None] = lambda: None
+        self.demoted: Callable[[], None] = lambda: None
+        self.why_not_direct: Callable[[], str] = lambda: "direct = off here"
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
         self.datagrams: DatagramUse | None = None
         self._clock = clock
@@ -91,6 +96,7 @@ class Link:
         self._stranded: dict[Stream, None] = {}
         self._pacing = Pacing(clock, self._bulk_goes_on)
         self._acks = Acks(clock, self._send_acks)
+        self._contest = Contest(clock, self, self._slower)
         self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
 
     # For whoever uses it.
@@ -120,6 +126,10 @@ class Link:
         """Which way its main channel takes, if not that of the session's legs."""
         channel = self.channels.first
         return channel.path if channel is not None else ""
+
+    def is_full(self) -> bool:
+        """Whether streams wait for a channel to have room."""
+        return any(channel.waiting for channel in self.channels)
 
     def open_stream(self, flags: int = 0) -> Stream:
         """A program of the visitor's wants a stream."""
@@ -285,6 +295,7 @@ class Link:
         else:
             stream.queued = True
             channel.waiting.append(stream)
+            self._contest.full()
 
     def ack(self, stream: Stream, now: bool) -> None:
         """See L{Carrier}."""
@@ -318,6 +329,18 @@ class Link:
         self._forget(stream)
 
     # Inside.
+
+    def _slower(self) -> None:
+        """The direct path carries less than the relay; the visitor does without it."""
+        channel = self.channels[MAIN]
+        if channel is None or not channel.path:
+            return
+        if self.visitor:
+            channel.worn = True
+            self.demoted()
+            self._keeper.wants_channel(self, MAIN)
+        else:
+            channel.send(frames.header(Kind.RST, 0, Reset.SLOW))
 
     def _bulk_goes_on(self) -> None:
         channel = self.channels[BULK_SLOT]
@@ -426,6 +449,9 @@ class Link:
         if not number:
             if cause in _FATAL:
                 self._end(cause)
+            elif cause is Reset.SLOW:
+                if self.visitor and channel is self.channels[MAIN]:
+                    self._slower()
             else:
                 channel.close()
                 self.lost(channel, f"refused: {cause.name.lower()}")
@@ -488,6 +514,7 @@ class Link:
         self.channels.clear()
         self._acks.stop()
         self._pacing.stop()
+        self._contest.stop()
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         for stream in list(self.streams.values()):

@@ -10,6 +10,9 @@ MOST_CANDIDATES = 16
 #: Hops of the first packet: it opens our NAT, and does not get to the peer's, where a packet
 #: that nobody asked for yet would do harm.
 FIRST_HOPS = 4
+#: Of the attempts of a session.  Four hops are right behind a carrier's NAT, but where the peer is
+#: nearer than that, they get there.
+_HOPS = (FIRST_HOPS, 2, 3)
 #: Seconds from "go" until an attempt is given up.
 TIMEOUT = 5.0
 #: Seconds from "go" until ports are guessed.
@@ -18,6 +21,15 @@ GUESSING = 1.0
 
 class NoPath(Exception):
     """There is no direct path; the text says what was seen, in words for people."""
+
+
+def first_hops(attempt: int) -> int:
+    """
+    Hops of the first packet to each address.
+
+    @param attempt: which attempt of a session it is, from 1 on.
+    """
+    return _HOPS[(attempt - 1) % len(_HOPS)]
 
 
 def usable(

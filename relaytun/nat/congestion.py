@@ -24,8 +24,10 @@ _LEAST_PACKETS = 4
 _FAST = 2.885
 #: Of what the way holds: room for acks that are late or come in lumps.
 _HEADROOM = 2.0
-#: Seconds for which a process may not get to look at its packets, which are no queue of the way.
+#: Seconds for which a process may not get to look at its packets: so much of a longer round trip,
+#: at the least and at the most, is taken for that and not for a queue of the way.
 _LUMP = 0.005
+_LONG_LUMP = 0.025
 #: The rate in the phases of one cycle, each as long as a round trip.
 _CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 #: What a measured rate counts for: so many of the shortest round trips, but seconds at the least.
@@ -49,7 +51,7 @@ _RECOVER = 1.1
 #: by a timer that was late.
 _BURST = 0.002
 _BURST_PACKETS = 8
-_LATE = 0.004
+_LATE = 0.01
 
 
 class Packet(Protocol):
@@ -89,6 +91,7 @@ class Controller:
         self._min_rtt = math.inf
         self._min_rtt_at = 0.0
         self._old_rtt = math.inf
+        self._usual_rtt = 0.0
         self._delivered = 0
         self._delivered_at = 0.0
         self._first_sent_at = 0.0
@@ -195,7 +198,12 @@ class Controller:
         """Bytes that the way holds."""
         if not self._bandwidth:
             return self.congestion_window / _HEADROOM
-        return self._bandwidth * (self._min_rtt + _LUMP)
+        return self._bandwidth * self._rtt
+
+    @property
+    def _rtt(self) -> float:
+        """Seconds of a round trip without a queue, but with processes that have to wait."""
+        return self._min_rtt + min(max(self._usual_rtt - self._min_rtt, _LUMP), _LONG_LUMP)
 
     def _start_over(self) -> None:
         self.phase = Phase.STARTUP
@@ -208,11 +216,12 @@ class Controller:
         self._rtt_until = 0.0
 
     def _forget_rates(self, now: float) -> None:
-        old = now - max(_ROUNDS * self._min_rtt, _RATE_AGE)
+        old = now - max(_ROUNDS * self._rtt, _RATE_AGE)
         while len(self._rates) > 1 and self._rates[0][0] < old:
             self._rates.popleft()
 
     def _measure_rtt(self, now: float, rtt: float) -> None:
+        self._usual_rtt += (rtt - self._usual_rtt) / 8 if self._usual_rtt else rtt
         if rtt <= self._min_rtt:
             self._min_rtt = rtt
             self._min_rtt_at = now
@@ -251,7 +260,7 @@ class Controller:
                 self._cruise(now)
         elif self.phase is Phase.DRAIN and self.bytes_in_flight <= self._held:
             self._cruise(now)
-        elif self.phase is Phase.CRUISE and now - self._step_at > self._min_rtt:
+        elif self.phase is Phase.CRUISE and now - self._step_at > self._rtt:
             self._step = (self._step + 1) % len(_CYCLE)
             self._step_at = now
 

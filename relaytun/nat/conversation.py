@@ -10,19 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol
 
+from ..interfaces import IReactor
 from ..wire.errors import WireError
 
 #: Seconds for which an answer is waited for; in the middle of them the question is repeated.
 PATIENCE = 0.5
 
 T = TypeVar("T")
-
-
-class IReactor(IReactorUDP, IReactorTime):
-    """What the conversation with a router needs."""
 
 
 class Conversation(DatagramProtocol):

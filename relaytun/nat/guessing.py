@@ -28,7 +28,7 @@ from .candidates import GUESSING
 from .udpsocket import UdpSocket
 
 #: Ports that are predicted.
-PREDICTED = 10
+PREDICTED = 20
 #: Sockets that the hard side opens.
 SOCKETS = 256
 #: Probes of the easy side, at most, and packets a second of either.

@@ -78,6 +78,7 @@ class UdpPath:
         self._heard = self._pinged = self._flowed = now
         self._unanswered: float | None = None
         self._timer: IDelayedCall | None = reactor.callLater(_TICK, self._tick)
+        socket.widen()
         socket.received = self._arrived
 
     def send(self, data: bytes) -> bool:

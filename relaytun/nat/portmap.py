@@ -23,8 +23,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..interfaces import IReactor
 from ..wire import natpmp, pcp
-from .conversation import Conversation, IReactor
+from .conversation import Conversation
 from .gateway import default_gateway, source_address
 
 #: Seconds that a mapping is asked for.
@@ -143,6 +144,12 @@ class PortMapper:
         self._leases.add(lease)
         return lease.begin()
 
+    def unmap(self, protocol: str, internal_port: int) -> Deferred[None]:
+        """Give back what leads to that port, or stop asking for it; nothing, if there is none."""
+        leases = [each for each in self._leases if each.leads_to(protocol, internal_port)]
+        self._leases.difference_update(leases)
+        return gatherResults([lease.close() for lease in leases]).addCallback(lambda _: None)
+
     def close(self) -> Deferred[None]:
         """Give everything back; fires when all sockets are closed."""
         self._closed = True
@@ -182,6 +189,10 @@ class _Lease:
         self._give_back: dict[str, Callable[[], object]] = {}
         self._ways: list[Callable[[], Awaitable[MappedPort | str | None]]]
         self._ways = [self._by_pcp, self._by_natpmp, self._by_upnp]
+
+    def leads_to(self, protocol: str, internal_port: int) -> bool:
+        """Whether it is that port's."""
+        return (protocol, internal_port) == (self._protocol, self._internal)
 
     def begin(self) -> Deferred[MappedPort]:
         """Get it for the first time."""

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IReactor
+from ..wire.text import printable
 
 try:
     from aioquic.quic import events
@@ -47,10 +48,8 @@ HANDSHAKE_TIMEOUT = 10.0
 IDLE_TIMEOUT = 20.0
 #: Bytes of a datagram that every path takes (RFC 9000, section 14).
 SAFE_SIZE = 1200
-#: Bytes that may wait to be sent before the pair is not read from.
-_ENOUGH = 256 * 1024
 #: The most that is read in one go.
-_TURN = 128 * 1024
+_TURN = 256 * 1024
 #: Pieces of what arrived that the kernel takes in one go (IOV_MAX is 1024).
 _PIECES = 512
 #: Seconds by which a sum of floats may be too early: the timer would ring in vain, again and again.
@@ -171,7 +170,7 @@ class QuicPipe:
         connection = self._connection
         if not self._reading or connection is None:
             return
-        room = _ENOUGH - connection.unsent
+        room = connection.room
         if room <= 0:
             self._pause()
             return
@@ -230,7 +229,7 @@ class QuicPipe:
             return
         for datagram in connection.to_send(self._reactor.seconds()):
             self._send(datagram)
-        if not self._shaking and connection.unsent < _ENOUGH:
+        if not self._shaking and connection.room > 0:
             self._read_on()
         self._arm(connection.get_timer())
 
@@ -248,18 +247,19 @@ class QuicPipe:
                 self._secured(connection, event.session_resumed)
             elif isinstance(event, events.DatagramFrameReceived):
                 connection.probed(event.data)
-            elif isinstance(event, events.ConnectionTerminated):
-                self._terminated(event.error_code, event.reason_phrase)
             elif isinstance(event, events.StreamReset | events.StopSendingReceived):
                 self._break("the other side broke it")
             event = connection.next_event()
         if arrived and not self._writing:
             self._deliver()
-        return not self._over
+        end = connection.end
+        if end is not None and not self._over:
+            self._ended(*end)
+        return not self._over and self._connection is connection
 
     def _secured(self, connection: Connection, knows_key: bool) -> None:
         if not knows_key:
-            self._break("the other side does not know the key")
+            connection.close(_BROKEN)
             return
         self._shaking = False
         self._cancel_limit()
@@ -268,12 +268,14 @@ class QuicPipe:
                 self._send(datagram)
         self.connected.callback(None)
 
-    def _terminated(self, code: int, why: str) -> None:
-        in_order = code == _IN_ORDER and self._finished and self._finishing
-        if in_order:
+    def _ended(self, code: int, why: str) -> None:
+        """The connection is over, by the other side's word or because that broke a rule."""
+        if self._shaking and not self._client:
+            self._connection = None  # It was a stranger, who gets no answer; the other may come.
+        elif code == _IN_ORDER and self._finished and self._finishing:
             self._end_connection()
         else:
-            self._break(why or "the other side broke it", tell=False)
+            self._break(printable(why) or "the other side broke it")
 
     def _overdue(self) -> None:
         self._limit = None
@@ -376,13 +378,12 @@ class QuicPipe:
         self._stop()
         self._end_if_over()
 
-    def _break(self, why: str, tell: bool = True) -> None:
+    def _break(self, why: str) -> None:
         if self._end.fileno() < 0:
             return
         if not self._over:
             self._over = True
-            if tell:
-                self._hang_up(_BROKEN)
+            self._hang_up(_BROKEN)
             self._stop()
         self._pending.clear()
         self._finish(self._reset)

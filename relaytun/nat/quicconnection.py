@@ -41,11 +41,15 @@ from cryptography.x509.oid import NameOID
 
 from .congestion import Controller, Pacer
 
-#: What a side may send beyond what the other has taken: 100 Mbit/s over 80 ms are 1 MB, and as
+#: What a side may send beyond what the other has taken: 100 Mbit/s over 160 ms are 2 MB, and as
 #: much again for each round trip that a lost packet needs.
-WINDOW = 4 * 1024 * 1024
+WINDOW = 8 * 1024 * 1024
 #: The largest datagram that is ever tried: Ethernet's, less the headers of IPv6 and UDP.
 LARGEST = 1452
+#: Seconds of bytes that may wait to be sent; bytes, at the least and at the most.
+_AHEAD = 0.05
+_LEAST_AHEAD = 64 * 1024
+_MOST_AHEAD = 512 * 1024
 #: A client's unidirectional stream, and a server's: each side writes to its own.
 _STREAMS = {True: 2, False: 3}
 _PROTOCOL = "relaytun"
@@ -179,9 +183,27 @@ class Connection(QuicConnection):
         return self.written - self._ours.sender.highest_offset if self._ours is not None else 0
 
     @property
+    def room(self) -> int:
+        """
+        Bytes that may be written now: so many that there is always something to send, and so few
+        that what is urgent to a link is soon on its way.
+        """
+        ahead = int(self.controller.bandwidth * _AHEAD)
+        return min(max(ahead, _LEAST_AHEAD), _MOST_AHEAD) - self.unsent
+
+    @property
     def all_arrived(self) -> bool:
         """Whether the end of our bytes was written, and the other side has it all."""
         return self._ours is not None and self._ours.sender.is_finished
+
+    @property
+    def end(self) -> tuple[int, str] | None:
+        """
+        The code and the words with which either side ended it; its event comes only when packets
+        of the other side cannot come any more.
+        """
+        event = self._close_event
+        return (event.error_code, event.reason_phrase) if event is not None else None
 
     def _write_stream_limits(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream

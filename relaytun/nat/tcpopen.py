@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import socket
 from collections.abc import Callable, Iterable
 
@@ -25,7 +26,8 @@ from zope.interface import implementer
 from ..interfaces import IReactor
 from .candidates import TIMEOUT, NoPath, usable
 
-#: Seconds from one try of an address to the next, if it was refused.
+#: Seconds from one try of an address to the next, if it was refused; by up to half of them it is
+#: sooner or later.  Two that refuse each other in the same rhythm would do so for ever.
 AGAIN = 0.1
 #: Connections that are handed on in all, be they the peer's or a stranger's.
 MOST_CONNECTIONS = 16
@@ -117,7 +119,8 @@ class TcpOpen:
         self._tries.discard(attempt)
         if again and not self._over:
             address = attempt.address
-            self._timers[address] = self._reactor.callLater(AGAIN, self._connect, address)
+            wait = AGAIN * random.uniform(0.5, 1.5)
+            self._timers[address] = self._reactor.callLater(wait, self._connect, address)
 
     def _connect(self, address: tuple[str, int]) -> None:
         try:

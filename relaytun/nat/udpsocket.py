@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -18,6 +19,14 @@ from ..interfaces import IReactor
 
 #: Datagrams in one turn of the reactor.
 _AT_ONCE = 64
+#: Linux: never cut a datagram into fragments, refuse what is too long (ip(7), ipv6(7)).
+_WHOLE = {
+    socket.AF_INET: (socket.IPPROTO_IP, 10),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23),
+}
+_DO = 2
+#: Bytes that the kernel is asked to keep for each direction; it gives what it allows.
+_BUFFER = 4 * 1024 * 1024
 _buffer = memoryview(bytearray(65536))
 
 
@@ -41,6 +50,10 @@ class UdpSocket:
         self.sock = sock
         self._reactor = reactor
         sock.setblocking(False)
+        if sys.platform == "linux":
+            # A full-size packet that passes in pieces proves nothing.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(*_WHOLE[sock.family], _DO)
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -89,6 +102,12 @@ class UdpSocket:
         finally:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(level, option, usual)
+
+    def widen(self) -> None:
+        """Make room for the datagrams of those who use a path."""
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     def close(self) -> None:
         """A second time does no harm."""

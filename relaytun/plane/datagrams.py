@@ -101,6 +101,15 @@ def path_mtu(sock: socket.socket) -> int:
         return 1500
 
 
+def mtu_towards(address: tuple[str, int]) -> int:
+    """As L{path_mtu}, for a peer that no socket is connected to; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        with contextlib.suppress(OSError):
+            sock.connect(address)
+        return path_mtu(sock)
+
+
 @implementer(IReadDescriptor)
 class DatagramSocket(ReadOnly):
     """

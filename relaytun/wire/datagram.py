@@ -43,6 +43,9 @@ EPOCH_SHIFT = 48
 #: The flow of probes.
 CONTROL_FLOW = 0
 LAST_FLOW = 2**32 - 1
+#: What stands for the session where there is no relay.  Its first byte, 0x20, tells a sealed
+#: datagram on a punched path from a punch packet (0x21) and from QUIC (which sets 0x40).
+PUNCHED = 0x20000000
 
 _BIND = struct.Struct("!IH4sBBHQ16s16s")
 BIND_SIZE = _BIND.size

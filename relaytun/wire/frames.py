@@ -81,6 +81,7 @@ class Reset(enum.IntEnum):
     @cvar STALE: a newer channel has its place.
     @cvar FORBIDDEN: the link is for another service.
     @cvar COMPRESSION: the stream was opened with L{ZSTD}, and the provider does not do that.
+    @cvar SLOW: the direct channel carries less than one through the relay.
     """
 
     OVER = 0
@@ -94,6 +95,7 @@ class Reset(enum.IntEnum):
     STALE = 8
     FORBIDDEN = 9
     COMPRESSION = 10
+    SLOW = 11
 
 
 class Frame(NamedTuple):

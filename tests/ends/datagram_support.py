@@ -93,6 +93,44 @@ class FakeSessions(dict[int, FakeSession]):
         return self.get(number)
 
 
+class Punched:
+    """
+    One end of a punched path, in memory: what is sent is there when the reactor is pumped.
+
+    @ivar passes: whether a packet passes; gets its size.
+    @ivar largest: what the kernel takes.
+    """
+
+    address = ("127.0.0.1", 9)
+    round_trip = 0.02
+
+    def __init__(self, reactor: PumpedReactor) -> None:
+        self.received: Callable[[bytes], None] = lambda data: None
+        self.lost: Callable[[], None] = lambda: None
+        self.passes: Callable[[int], bool] = lambda size: True
+        self.largest = 65507
+        self.closed = False
+        self.peer = self
+        self._reactor = reactor
+
+    def send(self, data: bytes) -> bool:
+        if self.passes(len(data)):
+            self._reactor.callLater(0.01, self.peer.arrived, data)
+        return len(data) <= self.largest
+
+    def arrived(self, data: bytes) -> None:
+        if not self.closed:
+            self.received(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def die(self) -> None:
+        """As L{relaytun.nat.path.UdpPath} does."""
+        self.closed = True
+        self.lost()
+
+
 class Network:
     """
     A relay, a link, and the path at each side of it.
@@ -149,6 +187,12 @@ class Network:
         self.connect()
         self.reactor.run(2)
         assert all(path.by_udp_now for path in self.paths.values())
+
+    def punch(self) -> dict[Role, Punched]:
+        """Both ends of a new path, which nobody has adopted yet."""
+        one, other = ends = Punched(self.reactor), Punched(self.reactor)
+        one.peer, other.peer = other, one
+        return dict(zip(self.paths, ends, strict=True))
 
     def close(self) -> None:
         for close in self.closing:

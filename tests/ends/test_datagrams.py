@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from relaytun.ends import datagrams
 from relaytun.ends.binding import DatagramSession
 from relaytun.ends.datagrams import RESOLVE_AGAIN
+from relaytun.ends.datagramway import MOST_GATHERED
 from relaytun.ends.probing import LAST_RETRY, PROOF, QUIET
 from relaytun.wire.datagram import BIND_SIZE, OVERHEAD, Kind, encode_bind
 from relaytun.wire.preamble import Role
@@ -271,10 +272,10 @@ class PathTests(SynchronousTestCase):
     def test_many_at_once(self) -> None:
         """What is gathered is sent before it grows too large, not only at the end of a turn."""
         self.net.prove()
-        for _ in range(datagrams.MOST_GATHERED):
+        for _ in range(MOST_GATHERED):
             self.net.visitor.send(5, [b"x"], 1)
-        self.assertEqual(self.net.visitor._outgoing, [])
-        self.assertEqual(self.net.visitor.by_udp, datagrams.MOST_GATHERED)
+        self.assertEqual(self.net.visitor._relay.outgoing, [])
+        self.assertEqual(self.net.visitor.by_udp, MOST_GATHERED)
 
     def test_no_way_to_the_relay(self) -> None:
         """An address that cannot be reached by UDP costs no descriptor and is tried again."""

@@ -127,7 +127,8 @@ class VisitorTests(SynchronousTestCase):
             link = path._link
             self.assertEqual((link.bytes_out, link.bytes_in), (66509, 66509))
             self.assertEqual(len(path.flows), 2)
-            self.assertEqual(path.report(), {"path": "udp", "byUdp": 2, "byLink": 1, "dropped": 0})
+            counts = {"byDirect": 0, "byUdp": 2, "byLink": 1, "dropped": 0}
+            self.assertEqual(path.report(), {"path": "udp", **counts})
         self.visitor.use_path(None)
         self.assertEqual(len(self.net.visitor.flows), 0)
 

@@ -36,8 +36,10 @@ class FakeChannel:
     def __init__(self) -> None:
         self.owner: object = None
         self.slot = self.generation = 0
+        self.path = ""
         self.ready = False
         self.rtt: float | None = None
+        self.path = ""
         self.waiting: deque[object] = deque()
         self.open = True
         self.queue: deque[memoryview | bytes] = deque()

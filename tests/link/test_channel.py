@@ -331,6 +331,60 @@ class TimeTests(ChannelCase):
             self.assertTrue(failure.check(HandshakeError))
 
 
+class DirectTests(ChannelCase):
+    """A channel without a relay, where only silence tells of the end."""
+
+    def new(self, **keywords: Any) -> Ends:
+        """They are less patient."""
+        return super().new(pace=DIRECT, **keywords)
+
+    def cut(self) -> None:
+        """From now on nothing arrives."""
+        for direction in (True, False):
+            self.ends.relay.tamper[direction] = lambda data: b""
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and what can arrive does."""
+        for _ in range(round(seconds * 20)):
+            self.loop.advance(0.05)
+            self.ends.settle()
+
+    def test_answered(self) -> None:
+        """Whoever sends something that nobody answers asks for an answer, and is content."""
+        self.say_much(1)
+        self.ends.settle()
+        self.wait(60)
+        self.assertTrue(self.visitor.open)
+        self.assertEqual(self.near.whys, [])
+
+    def test_relayed(self) -> None:
+        """Through the relay a channel waits longer: it may be the other side's turn there."""
+        self.ends = Ends(self.loop)
+        self.addCleanup(self.ends.close)
+        self.ends.start()
+        self.visitor, self.near = self.ends.visitor, self.ends.owners[0]
+        self.cut()
+        self.say_much(1)
+        self.ends.settle()
+        self.wait(RELAYED.dead - 1)
+        self.assertEqual(self.near.whys, [])
+        self.wait(1.1)
+        self.assertEqual(self.near.whys, ["nothing came for 15 s"])
+
+    def test_closed_while_it_waits(self) -> None:
+        """Closed while it waits for an answer it leaves nothing."""
+        self.cut()
+        self.say_much(1)
+        self.ends.settle()
+        self.visitor.close()
+        self.provider.close()
+        self.assert_left()
+
+    def test_how_it_came(self) -> None:
+        """It knows which way it takes; through the relay that is the session's business."""
+        self.assertEqual(self.visitor.path, "")
+
+
 class EndingTests(ChannelCase):
     """When it is over."""
 

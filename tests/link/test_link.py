@@ -729,7 +729,7 @@ class EndingTests(LinkCase):
             Reset.PROTOCOL,
             Reset.LIMIT,
         }
-        for cause in Reset:
+        for cause in set(Reset) - {Reset.SLOW}:
             self.setUp()
             near, far = self.connected()
             refuse(far, cause)  # type: ignore[arg-type]
@@ -737,6 +737,22 @@ class EndingTests(LinkCase):
             near.take()
             self.assertFalse(near.open)
             self.assertEqual(self.pair.visitor.link.is_over(), cause in fatal, cause)
+
+    def test_slow(self) -> None:
+        """Either side may find the direct path slower than the relay; the visitor looks for one."""
+        near, far = self.connected()
+        demoted: list[str] = []
+        visitor = self.pair.visitor
+        visitor.link.demoted = lambda: demoted.append("")
+        far.say(frames.header(Kind.RST, 0, Reset.SLOW))
+        near.take()
+        self.assertEqual(demoted, [])  # It is no direct path.
+        near.path = far.path = "quic"
+        wanted = len(visitor.keeper.wanted)
+        self.pair.provider.link._slower()
+        self.pair.settle()
+        self.assertEqual((demoted, len(visitor.keeper.wanted) - wanted), ([""], 1))
+        self.assertTrue(near.open)
 
     def test_strange_frames(self) -> None:
         """Frames that have no business there change nothing."""
@@ -767,3 +783,60 @@ class EndingTests(LinkCase):
             programs = [self.pair.open() for _ in range(4)]
             self.pair.settle()
         self.assertEqual([program.broke for program in programs], [False, False, True, True])
+
+
+class DirectTests(LinkCase):
+    """A main channel that takes another way than the session's legs."""
+
+    def direct(self) -> tuple[FakeChannel, FakeChannel]:
+        """A direct connection becomes the main channel."""
+        near, far = self.pair.dial(MAIN)
+        near.path = far.path = "lan"
+        self.pair.settle()
+        return near, far
+
+    def test_path(self) -> None:
+        """A link tells which way its main channel takes, on both sides."""
+        link = self.pair.visitor.link
+        self.assertEqual(link.path, "")
+        self.connected()
+        self.assertEqual((link.path, self.pair.far.link.path), ("", ""))
+        self.direct()
+        self.assertEqual((link.path, self.pair.far.link.path), ("lan", "lan"))
+        self.connected()
+        self.assertEqual(link.path, "")
+
+    def test_why_not(self) -> None:
+        """If nobody looks for another way, that is because nobody was to."""
+        self.assertEqual(self.pair.visitor.link.why_not_direct(), "direct = off here")
+
+    def test_moves(self) -> None:
+        """A stream that runs goes on over a better way, and back, without losing a byte."""
+        self.connected()
+        program = self.pair.open().write(BLOCK)
+        for _ in range(3):
+            near, _ = self.direct()
+            program.write(BLOCK)
+            self.pair.settle()
+            near.lose()
+            program.write(BLOCK)
+            self.connected()
+        program.close()
+        self.pair.settle()
+        self.assert_delivered(self.pair.served(program), BLOCK * 7)
+
+    def test_drop(self) -> None:
+        """Without the channel for bulk transfers these go on over the main one."""
+        self.connected()
+        program = self.pair.open().write(BLOCK * 20)
+        self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        link = self.pair.visitor.link
+        self.assertIsNotNone(link.channels[BULK_SLOT])
+        self.direct()
+        link.drop(BULK_SLOT)
+        link.drop(BULK_SLOT)
+        self.assertIsNone(link.channels[BULK_SLOT])
+        program.write(BLOCK).close()
+        self.pair.settle()
+        self.assert_delivered(self.pair.served(program), BLOCK * 21)

@@ -140,12 +140,14 @@ class Program:
 class Pipes:
     """A client's pipe and a server's, and the programs that talk over them."""
 
-    def __init__(self, wire: Wire, server_key: bytes = KEY, **more: Any) -> None:
+    def __init__(
+        self, wire: Wire, client_key: bytes = KEY, server_key: bytes = KEY, **more: Any
+    ) -> None:
         self.wire = wire
         self.programs: list[Program] = []
         self.pipes: list[QuicPipe] = []
         self.results: dict[tuple[int, str], object] = {}
-        for side, key in enumerate((KEY, server_key)):
+        for side, key in enumerate((client_key, server_key)):
             theirs, ours = pair()
             self.programs.append(Program(theirs))
             pipe = QuicPipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -189,6 +190,22 @@ class UdpSocketTests(SynchronousTestCase):
         opened.doWrite()
         opened.connectionLost(Failure(Exception()))
         self.assertEqual(opened.fileno(), -1)
+
+    def test_whole(self) -> None:
+        """A datagram that is too long for the way is refused, and not cut into pieces."""
+        for family, host, level, option in [
+            (socket.AF_INET, "127.0.0.1", socket.IPPROTO_IP, 10),
+            (socket.AF_INET6, "::1", socket.IPPROTO_IPV6, 23),
+        ]:
+            real = socket.socket(family, socket.SOCK_DGRAM)
+            real.bind((host, 0))
+            before = real.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            opened = self.open(real)
+            if sys.platform == "linux":
+                self.assertEqual(real.getsockopt(level, option), 2)
+            opened.widen()
+            after = real.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.assertGreaterEqual(after, before)
 
     def test_hops(self) -> None:
         """Few hops are for one datagram, of either family; a system without them sends none."""

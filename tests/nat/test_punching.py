@@ -11,12 +11,13 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relaytun.nat import guessing
-from relaytun.nat.candidates import NoPath, usable
+from relaytun.nat.candidates import NoPath, first_hops, usable
 from relaytun.nat.guessing import Hard, spare_descriptors
 from relaytun.nat.path import UdpPath
 from relaytun.nat.punching import MOST_ADDRESSES, UdpPunch
 from relaytun.wire.punch import FULL_SIZE, SIZE, Kind, Speech, decode
 
+from . import network
 from .network import DELAY, Address, Network, Socket
 
 KEY = bytes(32)
@@ -129,6 +130,15 @@ class ProofTests(PunchingTestCase):
         self.network.passes = lossy
         self.both()
         self.assertGreater(len(dropped), 6)
+
+    def test_slow(self) -> None:
+        """A path whose answers take longer than a question is repeated is found as well."""
+        self.patch(network, "DELAY", 0.2)
+        one, other = self.both(seconds=3)
+        self.assertAlmostEqual(one.round_trip, 0.4, 2)
+        one.close()
+        other.close()
+        self.network.advance(0.2)
 
     def test_only_small_packets(self) -> None:
         """A path that full-size packets do not pass is no path."""
@@ -266,14 +276,14 @@ class GuessingTests(PunchingTestCase):
         return self.punch(own, [], hard=hard).start()
 
     def test_prediction(self) -> None:
-        """From 1 s on, the next ten ports are tried, as the step says, first with few hops."""
+        """From 1 s on, the next twenty ports are tried, as the step says, first with few hops."""
         done = self.hard(A, False, step=2)
         self.network.run(0.99)
         self.assertEqual(self.network.log, [])
         self.network.run(5)
         self.failureResultOf(done, NoPath)
         ports = [target[1] for at, target, _, hops in self.sent(A) if hops == 4]
-        self.assertEqual(ports, [B[1] + 2 * number for number in range(10, 0, -1)])
+        self.assertEqual(ports, [B[1] + 2 * number for number in range(20, 0, -1)])
 
     def test_prediction_meets(self) -> None:
         """The hard side's new socket is found under its predicted port."""
@@ -287,6 +297,23 @@ class GuessingTests(PunchingTestCase):
         self.assertEqual((path.address, path.found), (real, "predicted"))
         path.close()
         self.successResultOf(other).close()
+
+    def test_no_such_port(self) -> None:
+        """Ports behind the last one are not tried."""
+        done = self.punch(A, [], hard=Hard(False, (B[0], 65530), 1)).start()
+        self.network.run(6)
+        self.failureResultOf(done, NoPath)
+        self.assertEqual(len({target for _, target, *_ in self.sent(A)}), 5)
+
+    def test_own_sockets(self) -> None:
+        """Without somebody who makes sockets, they are as the first one, if the system can."""
+        for host, possible in (("127.0.0.1", True), ("198.51.100.2", False)):
+            punch = self.punch((host, 4000), [], make_socket=None)
+            opened = punch.open_socket()
+            self.assertEqual(opened is not None, possible)
+            if opened is not None:
+                self.assertEqual(opened.sock.getsockname()[0], host)
+            punch.stop()
 
     def test_policy_no(self) -> None:
         """Nothing is guessed when the policy says so, or there is nothing to go by."""
@@ -363,6 +390,10 @@ class GuessingTests(PunchingTestCase):
 
 
 class CandidateTests(SynchronousTestCase):
+    def test_first_hops(self) -> None:
+        """Each attempt's first packets get another way, the first one's four hops."""
+        self.assertEqual([first_hops(attempt) for attempt in (1, 2, 3, 4)], [4, 2, 3, 4])
+
     def test_usable(self) -> None:
         """Only unicast addresses of the right family are tried, each once, sixteen at most."""
         self.assertEqual(

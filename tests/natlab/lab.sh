@@ -36,6 +36,14 @@ loss=${LOSS:-0}
 delaybox=${DELAYBOX:-}
 server_net=203.0.113
 
+# The homes are more hops apart than the lab has routers: a packet that is to die on the way does.
+far_apart='table ip lab {
+    chain between {
+        type filter hook forward priority filter; policy accept;
+        iifname { na, nb } oifname { na, nb } ip ttl < 8 drop
+    }
+}'
+
 types() {
     cat <<'EOF'
 public      no NAT, no firewall: the host itself has the public address
@@ -244,6 +252,7 @@ up() {  # TYPE_A TYPE_B
     ip_of pub "addr add $server_net.1/24 dev s"
     at s eth0 $server_net.10 $server_net.1
     ip_of s "addr add $server_net.11/24 dev eth0"
+    within pub nft -f - <<<"$far_apart"
     local wan_a=198.51.100.2 wan_b=192.0.2.2 upstream=pub gateway_a=198.51.100.1 gateway_b=192.0.2.1
     if [[ -n $cgn ]]; then
         add_router nc

@@ -120,7 +120,7 @@ class TcpMeeting:
         listening = lab.listen("s", SERVER)
         self._kept.append(listening)
         for host in "ab":
-            sock = lab.socket(host)
+            sock = lab.open_socket(host)
             share_port(sock)
             sock.bind(("0.0.0.0", 0))
             sock.connect(listening.getsockname())
@@ -163,7 +163,7 @@ class TcpMeeting:
                 self._candidates[peer],
                 handlers[host],
                 timeout=timeout,
-                make_socket=lambda family, host=host: self._lab.socket(host),  # type: ignore[misc]
+                make_socket=lambda family, host=host: self._lab.open_socket(host),  # type: ignore[misc]
             )
             for host, peer in _PEERS.items()
         }

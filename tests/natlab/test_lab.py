@@ -124,6 +124,16 @@ class TypeTests(LabTestCase):
             server.sendto(b"early", (self.outer(lab, host), port))
             self.assertEqual(self.seen(sender, server)[1] == port, same, host)
 
+    def test_short_lived(self) -> None:
+        """A packet with few hops to live makes a mapping, and dies between the homes."""
+        lab = self.build("linuxopen", "public")
+        one, other = self.udp(lab, "a"), self.udp(lab, "b", lab.address("b"))
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 4)
+        one.sendto(b"hole", other.getsockname())
+        other.sendto(b"through", (self.outer(lab, "a"), one.getsockname()[1]))
+        self.assertEqual(one.recv(99), b"through")
+        self.assert_silent(other)
+
     def test_no_udp(self) -> None:
         """Where UDP is blocked, TCP goes."""
         lab = self.build("udpblock", "public")

@@ -17,6 +17,7 @@ from relaytun.plane.datagrams import (
     MOST_SEGMENTS,
     DatagramSocket,
     ReceiveBuffer,
+    mtu_towards,
     path_mtu,
     prepare_datagrams,
 )
@@ -290,6 +291,12 @@ class DatagramSocketTests(TestCase):
             self.assertEqual(path_mtu(sock), 1500)
             sock.connect(("127.0.0.1", 9))
             self.assertGreaterEqual(path_mtu(sock), 1500)
+
+    def test_mtu_towards(self) -> None:
+        """The same for a place that nothing is connected to, of either family."""
+        self.assertGreater(mtu_towards(("127.0.0.1", 9)), 1500)
+        self.assertGreaterEqual(mtu_towards(("::1", 9)), 1280)
+        self.assertEqual(mtu_towards(("255.255.255.255", 9)), 1500)
 
     def test_batches_are_full(self) -> None:
         """No call exceeds what the oldest kernels take."""

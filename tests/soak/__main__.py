@@ -21,12 +21,13 @@ from .direct import DirectCut, DirectCutQuic, DirectIdleNat, DirectOtherAddress
 from .links import FairBesideBulk, LinkSurvivesKills, Network, ServerAway, SilentServer
 from .long import Bulk, Churn, FrameFuzz, HerdComesBack, Soak, StrictSlowReader
 from .public import BrowserUpload, HttpSteady, PublicPortCut, SilentVisitors
+from .punching import PunchingMatrix
 
 FORMS: list[type[Soak]] = [
     *(Bulk, Churn, StrictSlowReader, FrameFuzz, HerdComesBack),
     *(LinkSurvivesKills, ServerAway, SilentServer, Network, FairBesideBulk),
     *(UdpSources, UdpFuzz, UdpFirewall, UdpIdleNat),
-    *(PublicPortCut, BrowserUpload, HttpSteady, SilentVisitors),
+    *(PublicPortCut, BrowserUpload, HttpSteady, SilentVisitors, PunchingMatrix),
     *(DirectCut, DirectCutQuic, DirectIdleNat, DirectOtherAddress),
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "soak.rst"

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from relaytun.client.direct import GOOD
+from relaytun.client.direct import STEADY
 
 from ..integration.links import MIB, Traffic, exchange
 from ..integration.processes import eventually, free_port, needs, program
@@ -111,7 +111,7 @@ class DirectCut(Soak):
             shell.start()
             paths.append(daemons.await_path(DIRECT.__contains__))
             for _ in range(self.CUTS):
-                threading.Event().wait(GOOD + 0.5)
+                threading.Event().wait(STEADY + 0.5)
                 traffic.pause = 0.0
                 self.lab.cut_direct()
                 daemons.await_path("relay".__eq__)

@@ -801,3 +801,18 @@ class FieldTests(SynchronousTestCase):
         """A client offers at most 256 services."""
         service = self.good["payload"]["services"][0]
         self.check("services", ([], [service] * 256), ([service] * 257, None, {}, "s"))
+
+
+class ShownTests(SynchronousTestCase):
+    """What is shown of a message in a log or a traceback."""
+
+    def test_secrets(self) -> None:
+        """An exposure shows neither its password nor the key of its group."""
+        exposure = messages.Exposure(
+            service="web", http_user="u", http_password="s3cret", group="g", group_key="k3y"
+        )
+        register = messages.Register(exposures=(exposure,))
+        for shown in (repr(exposure), repr(register)):
+            self.assertIn("web", shown)
+            self.assertNotIn("s3cret", shown)
+            self.assertNotIn("k3y", shown)

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..interfaces import IReactor
+from relaytun.interfaces import IReactor
 
 #: Datagrams that are read before the reactor turns to others.
 _AT_ONCE = 64
@@ -82,7 +82,7 @@ class UdpPath:
             received(datagram)
 
     def doWrite(self) -> None:
-        """It is watched for bytes alone."""
+        """Watched for bytes alone: room is no news."""
 
     def connectionLost(self, reason: Failure) -> None:
         """A UDP socket has no connection; silence is noticed above."""
