@@ -20,11 +20,15 @@ from ..natlab.matrix import DIRECT
 from .links import percentile, rest
 from .long import Soak
 
-_SSH_SERVICE = """
+#: Without it QUIC between two namespaces is far slower than the relay, and given up for that.
+_RELAY_IS_SLOW = "bandwidth = 4MB"
+_SSH_SERVICE = f"""
+{_RELAY_IS_SLOW}
 [service:ssh]
 protocol = tcp
 local_host = 127.0.0.1
-local_port = {port}
+local_port = {{port}}
+{_RELAY_IS_SLOW}
 """
 _SSH_VISIT = """
 [connect:ssh]
