@@ -81,6 +81,7 @@ class Channel:
     @ivar generation: which one of those that had the slot.
     @ivar path: which way it takes, if not that of its session's legs.
     @ivar ready: it carries streams.
+    @ivar worn: another one is to take its place, whatever comes on it.
     @ivar rtt: seconds, of the last PING, or before that of the handshake.
     @ivar waiting: for the link: who wants to send.
     """
@@ -120,7 +121,7 @@ class Channel:
         self._shortest = 0.0  # Of the times there and back.
         self._lively = self._idle = False
         self._asked = self._due = self._given_up = 0.0
-        self._worn = False
+        self.worn = False
         self._watch: IDelayedCall | None = None
         self._beat = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
         reactor.addReader(self)
@@ -142,7 +143,7 @@ class Channel:
     @property
     def failing(self) -> bool:
         """Whether another one should take its place, if there is one; it may recover."""
-        return self._worn or self._heard < self._given_up
+        return self.worn or self._heard < self._given_up
 
     def send(self, frame: memoryview | bytes) -> None:
         """
@@ -361,7 +362,7 @@ class Channel:
             return
         if self._moved >= WORN and self.owner is not None:
             self._moved = 0
-            self._worn = True
+            self.worn = True
             self.owner.worn(self)
         if self._watch is None and self._pace.impatience is not None:
             self._ask(2 * self._moment)

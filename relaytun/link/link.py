@@ -340,6 +340,7 @@ class Link:
         if channel is None or not channel.path:
             return
         if self.visitor:
+            channel.worn = True
             self.demoted()
             self._keeper.wants_channel(self, MAIN)
         else:

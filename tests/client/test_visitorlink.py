@@ -528,6 +528,16 @@ class DirectTests(LinkTestCase):
         self.assertFalse(channel.open)
         await self.works(program, served)
 
+    async def test_slower(self) -> None:
+        """One that carries less than the relay is replaced by one through the relay."""
+        program, served, _ = await self.running()
+        await self.direct()
+        self.visitor.link.link._slower()
+        self.visitor.link.direct.demoted.assert_called_once_with()
+        await self.channel()
+        await until(lambda: self.visitor.link.link.path == "")
+        await self.works(program, served)
+
     async def test_recovers(self) -> None:
         """One that recovers keeps its place: what was found meanwhile is not needed."""
         program, served, _ = await self.running()

@@ -30,10 +30,10 @@ class MoveTests(SynchronousTestCase):
     """Each builds a lab of its own, which takes longer than what happens in it."""
 
     def daemons(self, *types: str, client: str = "") -> Daemons:
-        """In a lab with these NATs."""
+        """In a lab with these NATs, with a relay that is no better than what they find."""
         lab = Lab(*types)
         self.addCleanup(lab.close)
-        daemons = Daemons(lab, client=client)
+        daemons = Daemons(lab, client=client, service="bandwidth = 4MB")
         self.addCleanup(daemons.close)
         return daemons
 
