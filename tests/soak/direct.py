@@ -50,6 +50,8 @@ class DirectCut(Soak):
     PAUSE = 2.0
     #: Seconds until a path is there again: a try takes five, and so long may be between two.
     RETURN = 60.0
+    #: Seconds for what is left after the last cut: QUIC has much to calculate.
+    PATIENCE = 300.0
     #: A protocol that never passes.
     WITHOUT = ""
 
@@ -127,7 +129,7 @@ class DirectCut(Soak):
                 paths.append(daemons.await_path(DIRECT.__contains__, self.RETURN))
                 rest(traffic)
                 returns.append(time.monotonic() - again)
-            traffic.finish(self.RETURN)
+            traffic.finish(self.PATIENCE)
         keystrokes = shell.finish()
         self.note("MiB each way, equal by hash", f"{min(traffic.taken) // MIB}")
         self.note("seconds, with the hashes", f"{time.monotonic() - begin:.0f}")
