@@ -138,6 +138,7 @@ def _relaytun_server(run: Processes, sections: str = "") -> Callable[[str, str],
 invite_file = {invite}
 client_id = {role}
 state_dir = {run.folder / role}
+direct = off
 {section}"""
         path = run.write(f"{role}.ini", text)
         run.spawn(role, [*twistd, "relaytun-client", "--config", path])

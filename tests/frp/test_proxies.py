@@ -66,7 +66,7 @@ class ProxyTests(FrpCase):
             self.assertEqual(section, {**LOCAL, "protocol": protocol, "allow": "ann, bob-b"})
             self.assertEqual(len(found.noted("secretKey", "write allow")), 1)
             self.assertEqual(found.noted("s3cret"), [])
-        self.assertEqual(len(found.noted("no direct connections")), 1)
+        self.assertEqual(len(found.noted("directly from client to client")), 1)
 
     def test_secret_for_all(self) -> None:
         """Where anyone may visit now, that is said: after C{*}, and after a mere secret."""

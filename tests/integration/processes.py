@@ -239,14 +239,16 @@ class ProcessTestCase(SynchronousTestCase):
 
     def config(self, client_id: str, sections: str, client: str = "") -> Path:
         """
-        A client's configuration file; without a word about it, it ends at once.
+        A client's configuration file; without a word about it, it ends at once, and goes through
+        the relay.
 
         @param client: further lines for the [client] section.
         """
         path = self.folder / f"{client_id}.ini"
         path.write_text(
             f"[client]\ninvite_file = {self.folder}/server/invite\nclient_id = {client_id}\n"
-            f"state_dir = {self.folder}/{client_id}\n{_at_once(client)}{client}\n\n{sections}\n"
+            f"state_dir = {self.folder}/{client_id}\n{_at_once(client)}{_relayed(client)}"
+            f"{client}\n\n{sections}\n"
         )
         return path
 
@@ -351,6 +353,11 @@ class ProcessTestCase(SynchronousTestCase):
 def _at_once(lines: str) -> str:
     """Daemons of tests are not to wait for the streams that a test leaves behind."""
     return "" if "drain_timeout" in lines else "drain_timeout = 0\n"
+
+
+def _relayed(lines: str) -> str:
+    """Two clients on one machine would find each other, and nothing would be seen of the relay."""
+    return "" if "direct =" in lines else "direct = off\n"
 
 
 class Echo:

@@ -144,7 +144,7 @@ class Client(DoctorTestCase):
     def test_direct_path(self) -> None:
         """What NAT there is is told, unless nobody wants to know, or can."""
         self.start_server(config="reflector_port =")
-        self.config("guest", "")
+        self.config("guest", "", "direct = auto")
         _, found = self.examine(self.of("guest"))
         self.assertEqual(found["direct path"][0], "skipped")
         self.assertIn("it has no reflector", found["direct path"][1])

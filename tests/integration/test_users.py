@@ -44,6 +44,7 @@ class UsersTestCase(ProcessTestCase):
         path = self.folder / f"{client_id}.ini"
         path.write_text(
             f"[client]\ninvite = {invite}\nclient_id = {client_id}\ndrain_timeout = 0\n"
+            "direct = off\n"
             f"state_dir = {self.folder}/{client_id}\nreconnect_interval = 50ms\n\n{sections}\n"
         )
         return path

@@ -19,8 +19,6 @@ from .test_kill import Proxy
 ROUTER = "127.0.0.2"
 #: Seconds after which a datagram that was not answered is sent again.
 AGAIN = 0.2
-#: Between two clients on one machine there is nothing to find out about the relay otherwise.
-RELAYED = "direct = off"
 #: What is asked until there is an answer.
 ANYBODY = b"anybody?"
 
@@ -254,7 +252,7 @@ class UdpTestCase(ProcessTestCase):
         provider = self.start_client(
             "provider",
             f"[service:game]\nprotocol = udp\nlocal_host = {host}\nlocal_port = {port}\n{more}",
-            f"{RELAYED}\n{client}",
+            client,
         )
         self.daemons["provider"] = provider
         return provider
@@ -268,7 +266,6 @@ class UdpTestCase(ProcessTestCase):
         visitor = self.start_client(
             "visitor",
             f"[connect:it]\ntarget = provider\nservice = game\nlocal_port = {local_port}\n{more}",
-            RELAYED,
         )
         self.daemons["visitor"] = visitor
         self.port = int(visitor.wait_for(r"udp 127\.0\.0\.1:(\d+) leads to provider/game")[1])

@@ -63,6 +63,8 @@ class Daemons(Keeper):
         super().__init__()
         self.lab = lab
         self._client = f"{QUICK}\n{client}"
+        if "direct =" not in client:
+            self._client += "\ndirect = auto"
         self._visit = visit
         try:
             self.service = LabService(lab, HOSTS["provider"])
