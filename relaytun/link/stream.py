@@ -26,6 +26,8 @@ MOST_WINDOW = 4 * 1024 * 1024
 #: A window that is used up within so many round trips may be what slows the stream down: by itself
 #: it lets a window pass in each.
 ROUND_TRIPS = 4
+#: Seconds that one takes at least where all are busy: each of the programs has to have its turn.
+TURN = 0.002
 #: Bytes that a sender keeps for a replay.
 REPLAY = 4 * 1024 * 1024
 #: Bytes sent, or received, without a pause after which a stream counts as a bulk transfer.
@@ -178,7 +180,9 @@ class Stream:
             return False
         now, rtt = self.carrier.seconds(), self.carrier.rtt
         self._marked = self.consumed, now
-        return rtt is not None and (now - then) * self._window < ROUND_TRIPS * rtt * used
+        if rtt is None:
+            return False
+        return (now - then) * self._window < ROUND_TRIPS * max(rtt, TURN) * used
 
     # The other side.
 
