@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..integration.links import QUICK, Service, Stream, exchange, port_of
@@ -63,8 +64,6 @@ class Daemons(Keeper):
         super().__init__()
         self.lab = lab
         self._client = f"{QUICK}\n{client}"
-        if "direct =" not in client:
-            self._client += "\ndirect = auto"
         self._visit = visit
         try:
             self.service = LabService(lab, HOSTS["provider"])
@@ -83,6 +82,12 @@ class Daemons(Keeper):
         except BaseException:
             self.close()
             raise
+
+    def config(self, client_id: str, sections: str, client: str = "") -> Path:
+        """As users have it: direct paths are looked for."""
+        if "direct =" not in client:
+            client += "\ndirect = auto"
+        return super().config(client_id, sections, client)
 
     def restart_visitor(self) -> None:
         """In order; the new one knows nothing of what the old one had found out."""
