@@ -26,8 +26,8 @@ class Capture(ProcessTestCase):
         self.addCleanup(tunnel.kept.close)
         path = self.folder / f"{mode}.pcap"
         tcpdump = self.start(
-            "tcpdump", program("tcpdump"), "-i", "lo", "-s", "0", "-B", "16384", "-U", "-w", str(path),
-            *("-Z", "root", "tcp", "port", str(tunnel.ports[1])),
+            "tcpdump", program("tcpdump"), "-i", "lo", "-s", "0", "-B", "16384",
+            *("-U", "-w", str(path), "-Z", "root", "tcp", "port", str(tunnel.ports[1])),
         )  # fmt: skip
         tcpdump.wait_for("listening on")
         marks = [secrets.token_bytes(24) for _ in range(4)]
