@@ -6,7 +6,7 @@ What becomes of one proxy or one visitor is decided in C{proxies} and C{visitors
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from relaytun.config import values
 from relaytun.errors import ConfigError
@@ -50,10 +50,13 @@ def client_parts(
     started = table.words("start")
     table.value("includes")
     parts = [client]
-    for each in (table, *included):
-        parts += _services(each, user, started, notes, legacy)
-    for each in (table, *included):
-        parts += _connects(each, user, started, notes, legacy)
+    for kind, style, made in (
+        ("proxies", names.PROXY, service_part),
+        ("visitors", names.VISITOR, connect_part),
+    ):
+        spelling = names.spelling(style) if legacy else {}
+        for each in (table, *included):
+            parts += _offered(each, kind, spelling, made, user, started, notes)
     _unique(parts, notes)
     if sum(part.kind == "service" for part in parts) > _MOST_SERVICES:
         notes.add(
@@ -144,28 +147,26 @@ def _transport(client: Part, table: Table, notes: Notes) -> None:
         notes.add("", key, "left out: heartbeats are never off, and the server waits 45 s for one")
 
 
-def _services(
-    table: Table, user: str, started: Sequence[str], notes: Notes, legacy: bool
+def _offered(
+    table: Table,
+    kind: str,
+    spelling: Mapping[str, str],
+    made: Callable[[Table, str, Notes], Part | None],
+    user: str,
+    started: Sequence[str],
+    notes: Notes,
 ) -> list[Part]:
-    spelling = names.spelling(names.PROXY) if legacy else {}
-    parts = []
-    for tree in table.tables("proxies"):
-        each = _named(table, tree, spelling, "proxies")
-        if _runs(each, started, notes):
-            part = service_part(each, user, notes)
-            parts += [] if part is None else [part]
-    return parts
+    """
+    What becomes of all proxies, or of all visitors.
 
-
-def _connects(
-    table: Table, user: str, started: Sequence[str], notes: Notes, legacy: bool
-) -> list[Part]:
-    spelling = names.spelling(names.VISITOR) if legacy else {}
+    @param spelling: how an older file writes the keys of one.
+    @param made: makes the section of one, if it has any.
+    """
     parts = []
-    for tree in table.tables("visitors"):
-        each = _named(table, tree, spelling, "visitors")
+    for tree in table.tables(kind):
+        each = _named(table, tree, spelling, kind)
         if _runs(each, started, notes):
-            part = connect_part(each, user, notes)
+            part = made(each, user, notes)
             parts += [] if part is None else [part]
     return parts
 
