@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,25 @@ def reset(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # Not every kind of socket, nor a dead one, can linger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()
+
+
+def send_waiting(sock: socket.socket, waiting: deque[memoryview]) -> int:
+    """
+    Send what the kernel takes now; the rest stays in C{waiting}.
+
+    @return: bytes that it has taken.
+    @raise OSError: the connection is dead.
+    """
+    total = 0
+    with contextlib.suppress(BlockingIOError):
+        while waiting:
+            sent = sock.send(waiting[0])
+            total += sent
+            if sent < len(waiting[0]):
+                waiting[0] = waiting[0][sent:]
+                break
+            waiting.popleft()
+    return total
 
 
 def keep_alive(sock: socket.socket, idle: int, interval: int, count: int) -> None:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from ..interfaces import IReactor
 from ..wire.frames import HEADER_SIZE, Reset
-from .accept import close_in_order, reset
+from .accept import close_in_order, reset, send_waiting
 from .pair import is_broken, tell_when_broken
 
 #: Full chunks that are read before the reactor turns to others.
@@ -162,17 +162,8 @@ class SocketEnd:
         if not self._writing:
             return
         pending = self._pending
-        sent = 0
         try:
-            while pending:
-                moved = self._sock.send(pending[0])
-                sent += moved
-                if moved < len(pending[0]):
-                    pending[0] = pending[0][moved:]
-                    break
-                pending.popleft()
-        except BlockingIOError:
-            pass
+            sent = send_waiting(self._sock, pending)
         except OSError:
             self._broke()
             return

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...interfaces import IReactor
-from ...plane.accept import close_in_order, reset
+from ...plane.accept import close_in_order, reset, send_waiting
 from ...plane.pair import End
 
 #: Most bytes read at once.
@@ -185,15 +185,7 @@ class SocketTransport:
     def doWrite(self) -> None:
         pending = self._pending
         try:
-            while pending:
-                sent = self._sock.send(pending[0])
-                self._pending_size -= sent
-                if sent < len(pending[0]):
-                    pending[0] = pending[0][sent:]
-                    break
-                pending.popleft()
-        except BlockingIOError:
-            return
+            self._pending_size -= send_waiting(self._sock, pending)
         except OSError:
             self._write_failed()
             return
