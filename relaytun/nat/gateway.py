@@ -25,17 +25,6 @@ def default_gateway(table: Path = Path("/proc/net/route")) -> str | None:
     return min(found)[1] if found else None
 
 
-def source_address(host: str) -> str:
-    """
-    This host's own IPv4 address, as another one sees it; nothing is sent.
-
-    @raise OSError: if no route leads there.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))
-        return str(probe.getsockname()[0])
-
-
 def _read(line: str) -> tuple[int, str] | None:
     """Metric and gateway, if the route is a default one."""
     fields = line.split()

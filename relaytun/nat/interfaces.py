@@ -24,6 +24,12 @@ _NOT_OURS = re.compile(
     r"|tun|tap|utun|wg|tailscale|zt|nordlynx|ipsec|ppp|gre|sit|ip6tnl|dummy|awdl|llw)",
     re.IGNORECASE,
 )
+_LOCAL = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+#: Bits of an IPv6 address that all hosts of one network share (RFC 4291, section 2.5.4).
+_SUBNET = 64
 
 
 def local_addresses(
@@ -45,18 +51,23 @@ def local_addresses(
     return [*found[4], *found[6]][:MOST_ADDRESSES]
 
 
-def local_address_towards(host: str) -> str | None:
+def source_address(host: str) -> str:
     """
-    @param host: a literal address.
-    @return: the address with which this machine talks to it, C{None} if there is no way there.
+    The address with which this machine talks to a literal one; nothing is sent.
+
+    @raise OSError: there is no way there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((host, 9))  # Of a UDP socket: nothing is sent.
-        except OSError:
-            return None
+        sock.connect((host, 9))
         return str(sock.getsockname()[0])
+
+
+def local_address_towards(host: str) -> str | None:
+    """As L{source_address}, and C{None} if there is no way there."""
+    with contextlib.suppress(OSError):
+        return source_address(host)
+    return None
 
 
 def is_own_address(host: str) -> bool:
@@ -77,3 +88,20 @@ def _is_worth(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         return not address.is_site_local and address.ipv4_mapped is None
     return True
+
+
+def is_local(host: str, local: str = "") -> bool:
+    """
+    Whether an address is of a network of one's own (RFC 1918, RFC 4193), or of one's own network.
+
+    @param local: an own address.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if any(address in network for network in _LOCAL if network.version == address.version):
+        return True
+    if address.version == 4 or ":" not in local:
+        return False
+    return address in ipaddress.ip_network(f"{local}/{_SUBNET}", strict=False)

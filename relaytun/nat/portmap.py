@@ -26,7 +26,8 @@ from twisted.python.failure import Failure
 from ..interfaces import IReactor
 from ..wire import natpmp, pcp
 from .conversation import Conversation
-from .gateway import default_gateway, source_address
+from .gateway import default_gateway
+from .interfaces import source_address
 
 #: Seconds that a mapping is asked for.
 LIFETIME = 600

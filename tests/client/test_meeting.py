@@ -1,4 +1,4 @@
-"""Tests of L{relaytun.client.meeting}: which of several connections is used, and why none is."""
+"""Tests of L{relaytun.client.meeting} and its attempts: which connection is used, or why none."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client import meeting as module
+from relaytun.client import attempt as module
+from relaytun.client.attempt import TCP_FIRST, NoDirectPath
 from relaytun.client.gathering import Offer
-from relaytun.client.meeting import TCP_FIRST, ClientNetwork, Meetings, NoDirectPath, is_local
+from relaytun.client.meeting import ClientNetwork, Meetings
 from relaytun.client.roaming import Way
 from relaytun.nat.candidates import TIMEOUT, NoPath
+from relaytun.nat.interfaces import is_local
 from relaytun.wire.messages import Candidate, MeetingAnswer
 
 KEY = bytes(range(32))

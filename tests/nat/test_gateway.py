@@ -7,7 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.nat.gateway import default_gateway, source_address
+from relaytun.nat.gateway import default_gateway
+from relaytun.nat.interfaces import source_address
 
 _HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 
