@@ -19,9 +19,10 @@ from ..config import ServiceConfig
 from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.directpath import DirectPath
 from ..ends.legs import ClientSession
-from ..link.channel import DIRECT, RELAYED, Channel
+from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link, refuse
+from ..link.pulse import DIRECT, RELAYED
 from ..link.stream import Stream
 from ..plane import zstd
 from ..plane.accept import reset

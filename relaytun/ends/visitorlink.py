@@ -22,9 +22,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import UserError
-from ..link.channel import DIRECT, Channel
+from ..link.channel import Channel
 from ..link.handshake import HandshakeError, Peer, datagram_secret
 from ..link.link import Link
+from ..link.pulse import DIRECT
 from ..link.stream import BULK_SLOT, MAIN, Stream
 from ..plane import zstd
 from ..plane.compressed import CompressedEnd

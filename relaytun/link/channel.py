@@ -15,8 +15,6 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -30,32 +28,10 @@ from ..wire.errors import WireError
 from ..wire.frames import Kind, Reader
 from .handshake import PROTOCOL, HandshakeError, explain
 from .parties import Owner
+from .pulse import RELAYED, RESTING, Pace, Pulse
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True)
-class Pace:
-    """
-    How soon the end of a channel is found.
-
-    @ivar ping: seconds between two PINGs.
-    @ivar dead: seconds of silence after which it is lost.
-    @ivar impatience: seconds of silence after which another one is wanted, while something is said
-        on it; it is asked for an answer after half of that.
-    """
-
-    ping: float = 5.0
-    dead: float = 15.0
-    impatience: float | None = None
-
-
-#: Through the relay, and without it, where nothing but silence tells of the end.
-RELAYED = Pace()
-DIRECT = Pace(ping=2.0, dead=6.0, impatience=1.2)
-#: Seconds that a timer may be late: by more, and it was this process that slept.
-_LATE = 0.3
 #: Bytes after which a fresh one, with fresh keys, should take its place: a tenth of what AES-GCM is
 #: good for (RFC 8446, section 5.5: 2^24.5 records of 16 KiB).
 WORN = 32 * 1024**3
@@ -82,7 +58,6 @@ class Channel:
     @ivar path: which way it takes, if not that of its session's legs.
     @ivar ready: it carries streams.
     @ivar worn: another one is to take its place, whatever comes on it.
-    @ivar rtt: seconds, of the last PING, or before that of the handshake.
     @ivar waiting: for the link: who wants to send.
     """
 
@@ -100,7 +75,6 @@ class Channel:
         self.slot = 0
         self.generation = 0
         self.ready = False
-        self.rtt: float | None = None
         self.waiting: deque[object] = deque()
         self.secured: Deferred[None] = Deferred(lambda _: self.close())
         self.open = True
@@ -115,15 +89,10 @@ class Channel:
         self._blocked = False
         self._moved = 0
         self._flush: IDelayedCall | None = None
-        self._began = self._heard = self._spoke = reactor.seconds()
-        self._pinged: float | None = None
-        self._pace = pace
-        self._shortest = 0.0  # Of the times there and back.
-        self._lively = self._idle = False
-        self._asked = self._due = self._given_up = 0.0
+        self._began = self._spoke = reactor.seconds()
+        self._pulse = Pulse(reactor, self, pace)
         self.worn = False
-        self._watch: IDelayedCall | None = None
-        self._beat = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
+        self._deadline = reactor.callLater(HANDSHAKE_TIMEOUT, self._overdue)
         reactor.addReader(self)
 
     def start(self) -> None:
@@ -143,7 +112,12 @@ class Channel:
     @property
     def failing(self) -> bool:
         """Whether another one should take its place, if there is one; it may recover."""
-        return self.worn or self._heard < self._given_up
+        return self.worn or self._pulse.failing
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds, of the last PING, or before that of the handshake."""
+        return self._pulse.rtt
 
     def send(self, frame: memoryview | bytes) -> None:
         """
@@ -151,8 +125,8 @@ class Channel:
 
         The caller looks at C{room} first, but for those few that have to be said in any case.
         """
-        if not self._lively:
-            self._stir()
+        if self.open and not self._pulse.lively:
+            self._pulse.stir()
         self._enqueue(frame)
 
     def _enqueue(self, frame: memoryview | bytes) -> None:
@@ -198,6 +172,17 @@ class Channel:
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
 
+    def rest(self) -> None:
+        """Carry nothing for now: what waits to be written will go another way."""
+        self._queue.clear()
+        self._queued = 0
+        self.ready = False
+        self._pulse.use(RESTING)
+
+    def wake(self) -> None:
+        """Carry again."""
+        self._pulse.use(RELAYED)
+
     def close_with(self, frame: bytes) -> None:
         """Say this last word, as well as that can be done, and close."""
         self.send(frame)
@@ -219,13 +204,35 @@ class Channel:
         if self._blocked:
             self._blocked = False
             self._reactor.removeWriter(self)
-        for call in (self._flush, self._beat, self._watch):
+        self._pulse.stop()
+        for call in (self._flush, self._deadline):
             if call is not None and call.active():
                 call.cancel()
         self._queue.clear()
         self._queued = 0
         self._cipher = memoryview(b"")
         self._sock.close()
+
+    # For its pulse.
+
+    def ask(self) -> None:
+        """See L{relaytun.link.parties.Asker}."""
+        self._enqueue(frames.header(Kind.PING))
+        if self._moved >= WORN and self.owner is not None:
+            self._moved = 0
+            self.worn = True
+            self.owner.worn(self)
+
+    def silent(self) -> None:
+        """See L{relaytun.link.parties.Asker}."""
+        if self.owner is not None:
+            self.owner.worn(self)
+
+    def dead(self, why: str) -> None:
+        """See L{relaytun.link.parties.Asker}."""
+        self._lose(why)
+
+    # For the reactor.
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -247,7 +254,7 @@ class Channel:
         if not size:
             self._lose("the other side closed the channel")
             return
-        self._heard = self._reactor.seconds()
+        self._pulse.heard = self._reactor.seconds()
         self._moved += size
         self.tls.bio_write(_CIPHER[:size])
         if self._shaking:
@@ -275,16 +282,15 @@ class Channel:
             self._send_handshake()  # The alert.
             self._lose(explain(error))
             return
-        self.rtt = self._reactor.seconds() - self._spoke
+        self._pulse.rtt = self._reactor.seconds() - self._spoke
         self._send_handshake()
         if self.open and self.tls.get_alpn_proto_negotiated() != PROTOCOL:
             self._lose("the other side speaks another protocol")
         if not self.open:
             return
         self._shaking = False
-        self._shortest = self._reactor.seconds() - self._began
-        self._beat.cancel()
-        self._beat = self._reactor.callLater(self._pace.ping, self._ping)
+        self._deadline.cancel()
+        self._pulse.start(shortest=self._reactor.seconds() - self._began)
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
@@ -323,10 +329,10 @@ class Channel:
                 if frame.kind == Kind.PING:
                     self._enqueue(frames.header(Kind.PONG, value=frame.value))
                 elif frame.kind == Kind.PONG:
-                    self._ponged()
+                    self._pulse.ponged()
                 elif self.owner is not None:
-                    if not self._lively:
-                        self._stir()
+                    if not self._pulse.lively:
+                        self._pulse.stir()
                     self.owner.received(self, frame)
                 if not self.open:
                     return
@@ -353,87 +359,6 @@ class Channel:
         self.flush()
         if self.open and self.owner is not None and self._queued < ENOUGH and self.waiting:
             self.owner.drained(self)
-
-    def _ping(self) -> None:
-        now = self._reactor.seconds()
-        dead = self._pace.dead
-        if now - self._heard >= dead:
-            self._lose(f"nothing came for {dead:.0f} s")
-            return
-        if self._moved >= WORN and self.owner is not None:
-            self._moved = 0
-            self.worn = True
-            self.owner.worn(self)
-        if self._watch is None and self._pace.impatience is not None:
-            self._ask(2 * self._moment)
-            self._idle = True
-        else:
-            self._send_ping()
-        left = self._heard + dead - now
-        self._beat = self._reactor.callLater(min(self._pace.ping, left), self._ping)
-
-    def _send_ping(self) -> None:
-        if self._pinged is None:
-            self._pinged = self._reactor.seconds()
-        self._enqueue(frames.header(Kind.PING))
-
-    def _ponged(self) -> None:
-        if self._pinged is not None:
-            self.rtt = self._reactor.seconds() - self._pinged
-            self._shortest = min(self._shortest, self.rtt)
-            self._pinged = None
-
-    # Whether the other side is there, where only silence tells that it is not.  As long as
-    # something is said, by whomever, it may not be silent for long without being asked; after the
-    # last word it is asked once.  A PING is answered, whatever the programs do; while they say
-    # nothing the answer may take twice as long.
-
-    def _stir(self) -> None:
-        """Something is said, which is neither question nor answer of ours."""
-        self._lively = True
-        if self._idle and self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        self._idle = False
-        if self._watch is None and self._pace.impatience is not None and self.open:
-            self._watch_for(self._moment, self._look)
-
-    @property
-    def _moment(self) -> float:
-        """Seconds that an answer may take, more on a long way; queues are full of what is heard."""
-        return max((self._pace.impatience or 0.0) / 2, 2 * self._shortest)
-
-    def _watch_for(self, seconds: float, act: Callable[[], None]) -> None:
-        self._due = self._reactor.seconds() + seconds
-        self._watch = self._reactor.callLater(seconds, act)
-
-    def _look(self) -> None:
-        left = self._heard + self._moment - self._reactor.seconds()
-        if left > 0:
-            self._watch_for(left, self._look)
-        else:
-            self._ask(self._moment)
-
-    def _ask(self, patience: float) -> None:
-        self._lively = False
-        self._asked = self._reactor.seconds()
-        self._send_ping()
-        self._watch_for(patience, self._judge)
-
-    def _judge(self) -> None:
-        self._watch = None
-        self._idle = False
-        now = self._reactor.seconds()
-        if self._heard >= self._asked:
-            if self._lively:
-                self._look()
-        elif now > self._due + _LATE:
-            self._ask(self._moment)  # What it answered may be waiting to be read.
-        else:
-            self._watch_for(self._moment, self._judge)
-            if not self.failing and self.owner is not None:
-                self._given_up = now
-                self.owner.worn(self)
 
     def _overdue(self) -> None:
         self._lose("no TLS handshake in time")

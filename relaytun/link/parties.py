@@ -3,7 +3,7 @@ Who talks to whom in a link.
 
 From the program down to the channel: an L{End} is the program's side of a stream; a stream knows
 its link as a L{Carrier}; whoever made the link hears of it as its L{Keeper}; a channel tells its
-L{Owner}, which is a link, or whoever waits for its first frame.
+L{Owner}, which is a link, or whoever waits for its first frame, and is an L{Asker} for its pulse.
 """
 
 from __future__ import annotations
@@ -107,6 +107,19 @@ class Owner(Protocol):
 
     def lost(self, channel: Channel, why: str) -> None:
         """It is over; called once, unless it was closed by us."""
+
+
+class Asker(Protocol):
+    """A channel, as its pulse sees it."""
+
+    def ask(self) -> None:
+        """Send a PING."""
+
+    def silent(self) -> None:
+        """Another one should take its place, if there is one; it may recover."""
+
+    def dead(self, why: str) -> None:
+        """It is lost."""
 
 
 class DatagramUse(Protocol):

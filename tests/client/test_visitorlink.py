@@ -520,7 +520,7 @@ class DirectTests(LinkTestCase):
         program, served, _ = await self.running()
         await self.direct()
         channel = self.visitor.link.link.channels.first
-        channel._given_up = float("inf")
+        channel._pulse._given_up = float("inf")
         self.visitor.link.link.worn(channel)
         await self.works(program, served)
         await self.channel()
@@ -543,10 +543,10 @@ class DirectTests(LinkTestCase):
         program, served, _ = await self.running()
         await self.direct()
         channel = self.visitor.link.link.channels.first
-        channel._given_up = float("inf")
+        channel._pulse._given_up = float("inf")
         self.visitor.link.link.worn(channel)
         leg, _ = await self.leg(Role.VISITOR)
-        channel._given_up = 0.0
+        channel._pulse._given_up = 0.0
         leg.send(b"+")
         self.hand_over(leg, self.links)
         await until(lambda: not self.visitor.link._seeking)

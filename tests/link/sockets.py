@@ -9,9 +9,10 @@ from collections.abc import Callable
 from OpenSSL import SSL
 from twisted.internet.task import Clock
 
-from relaytun.link.channel import RELAYED, Channel, Pace
+from relaytun.link.channel import Channel
 from relaytun.link.handshake import LinkTLS, Peer
 from relaytun.link.identity import Identity
+from relaytun.link.pulse import RELAYED, Pace
 from relaytun.wire.frames import Frame
 
 from ..polling import select

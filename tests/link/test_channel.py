@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link import channel
-from relaytun.link.channel import DIRECT, ENOUGH, HANDSHAKE_TIMEOUT, RELAYED
+from relaytun.link.channel import ENOUGH, HANDSHAKE_TIMEOUT
 from relaytun.link.handshake import HandshakeError
 from relaytun.link.link import refuse
+from relaytun.link.pulse import DIRECT, RELAYED
 from relaytun.wire import frames
 from relaytun.wire.frames import HEADER_SIZE, Kind, Reset, header
 
