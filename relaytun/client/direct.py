@@ -170,7 +170,7 @@ class Direct:
     def secured(self, channel: Channel) -> None:
         """The link has a new main channel."""
         self._generation = channel.generation
-        key = channel.tls.export_keying_material(EXPORTER_LABEL, KEY_SIZE)
+        key = channel.secret(EXPORTER_LABEL, KEY_SIZE)
         self._keys[channel.generation] = key
         while len(self._keys) > _REMEMBERED:
             del self._keys[min(self._keys)]

@@ -20,9 +20,10 @@ from ..ends.datagrams import DatagramPath, datagram_session
 from ..ends.directpath import DirectPath
 from ..ends.legs import ClientSession
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer, datagram_secret
+from ..link.handshake import HandshakeError, Peer
 from ..link.link import Link, refuse
 from ..link.pulse import DIRECT, RELAYED
+from ..link.sealing import EXPORTER_LABEL, SECRET_SIZE
 from ..link.stream import Stream
 from ..plane import zstd
 from ..plane.accept import reset
@@ -276,7 +277,8 @@ class ProviderLink:
         if self.direct is not None:
             self.direct.secured(channel)
         if self.path is not None:
-            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+            secret = channel.secret(EXPORTER_LABEL, SECRET_SIZE)
+            self.path.new_secret(channel.generation, secret)
 
     def _take(self, sock: socket.socket, path: str) -> Deferred[bool]:
         """A connection from the visitor, or so it seems, that does not come through the relay."""

@@ -23,9 +23,11 @@ from twisted.python.failure import Failure
 
 from ..errors import UserError
 from ..link.channel import Channel
-from ..link.handshake import HandshakeError, Peer, datagram_secret
+from ..link.handshake import HandshakeError, Peer
 from ..link.link import Link
 from ..link.pulse import DIRECT
+from ..link.sealing import EXPORTER_LABEL, SECRET_SIZE
+from ..link.slots import RESERVE
 from ..link.stream import BULK_SLOT, MAIN, Stream
 from ..plane import zstd
 from ..plane.compressed import CompressedEnd
@@ -40,9 +42,12 @@ from .legs import ClientSession, LegRefused, dial_leg
 from .machinery import Machinery
 from .refusals import PeerRefused, RequestError
 
-#: Seconds between attempts to get a channel: at first, and at most.
+#: Seconds between attempts to get a channel: at first, and at most; for one that is only to wait.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
+LONGEST_RESERVE_PAUSE = 30.0
+#: Seconds until a channel in reserve has taken the main one's place: then one is looked for.
+FALL_BACK = 1.0
 #: Seconds that a program waits for a channel if there is none when it comes.
 FIRST_CHANNEL = 20.0
 #: A channel that lived as long as this was a good one.
@@ -102,10 +107,11 @@ class VisitorLink:
         self._source = source
         self._ended = ended
         self._seeking: dict[int, Deferred[None]] = {}
-        self._failures = [0, 0]
-        self._came = [0.0, 0.0]
+        self._failures = [0, 0, 0]
+        self._came = [0.0, 0.0, 0.0]
         self._why = self._closed = ""
         self._detours: dict[int, IDelayedCall] = {}
+        self._falling: IDelayedCall | None = None
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
         self.session = session
@@ -136,7 +142,7 @@ class VisitorLink:
         if directs is not None:
             punched = self.path.use_punched if self.path is not None else None
             self.direct = direct = directs.make(
-                True, lambda: self.session, self._take, punched, lambda: self._seek(MAIN)
+                True, lambda: self.session, self._take, punched, self.renew_session
             )
             self.link.why_not_direct = lambda: direct.why
             self.link.demoted = direct.demoted
@@ -185,7 +191,7 @@ class VisitorLink:
     def renew_session(self) -> None:
         """A server is there: only in a session of now it tells the clients of each other."""
         if self.direct is not None and not self.session.live:
-            self._seek(MAIN)
+            self._seek(RESERVE if self.link.path else MAIN)
 
     def provider_is(self, process: str | None) -> None:
         """Its streams end if this is another one than the provider's process that knows them."""
@@ -203,7 +209,9 @@ class VisitorLink:
         """A channel is missing."""
         if self._machinery.reactor.seconds() - self._came[slot] > _GOOD:
             self._failures[slot] = 0
-        if slot == MAIN or (link.connected and not link.path):
+        if slot == MAIN and self._fall_back():
+            return
+        if slot != BULK_SLOT or (link.connected and not link.path):
             self._seek(slot)
 
     def opened(self, link: Link, stream: Stream) -> None:
@@ -214,9 +222,9 @@ class VisitorLink:
         self._have_patience()
         for seeking in list(self._seeking.values()):
             seeking.cancel()
-        for detour in self._detours.values():
-            if detour.active():
-                detour.cancel()
+        for call in (*self._detours.values(), self._falling):
+            if call is not None and call.active():
+                call.cancel()
         if self.direct is not None:
             self.direct.close()
         if self.path is not None:
@@ -229,7 +237,8 @@ class VisitorLink:
         """The provider knows the link."""
         self._have_patience()
         if self.path is not None:
-            self.path.new_secret(channel.generation, datagram_secret(channel.tls))
+            secret = channel.secret(EXPORTER_LABEL, SECRET_SIZE)
+            self.path.new_secret(channel.generation, secret)
         if channel.path:
             self.link.drop(BULK_SLOT)
         if self.direct is not None:
@@ -241,6 +250,22 @@ class VisitorLink:
         for stream in list(self.link.streams.values()):
             if stream.is_untold:
                 stream.reset(Reset.TIMEOUT)
+
+    def _fall_back(self) -> bool:
+        """The channel in reserve takes the main one's place, if there is one."""
+        channel = self.link.fall_back()
+        if channel is None:
+            return False
+
+        def look() -> None:
+            if self.link.channels[MAIN] is not channel:
+                self._seek(MAIN)
+
+        if self._falling is not None and self._falling.active():
+            self._falling.cancel()
+        self._falling = self._machinery.reactor.callLater(FALL_BACK, look)
+        self._await_better(MAIN)
+        return True
 
     def _seek(self, slot: int) -> None:
         if slot not in self._seeking and self.link.over is None:
@@ -258,10 +283,11 @@ class VisitorLink:
 
     async def _find(self, slot: int) -> None:
         machinery, link = self._machinery, self.link
-        while not (link.is_over() or self._has_direct()):
+        longest = LONGEST_RESERVE_PAUSE if slot == RESERVE else LONGEST_PAUSE
+        while self._needs(slot):
             failures = self._failures[slot]
             if failures:
-                most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
+                most = min(longest, FIRST_PAUSE * 2 ** min(failures - 1, 16))
                 await deferLater(machinery.reactor, random.uniform(0.5, 1.0) * most)
             self._failures[slot] += 1
             try:
@@ -270,7 +296,7 @@ class VisitorLink:
                 raise
             except UserError as error:
                 self._why = str(error)
-                if self._has_direct():
+                if not self._needs(slot):
                     return
                 if isinstance(error, RequestError) and error.code not in _FINAL:
                     continue
@@ -280,14 +306,21 @@ class VisitorLink:
             except (LegRefused, HandshakeError, OSError, ConnectError, DNSLookupError) as error:
                 self._why = str(error) or type(error).__name__
             else:
-                if link.is_over() or self._has_direct():
+                if not self._needs(slot):
                     channel.close()
                     return
                 self._why = ""
                 self._came[slot] = machinery.reactor.seconds()
                 link.attach(channel, slot)
-                self._await_better(slot)
+                if slot != RESERVE:
+                    self._await_better(slot)
                 return
+
+    def _needs(self, slot: int) -> bool:
+        """Whether a channel through the relay is of use there."""
+        if slot == RESERVE:
+            return bool(self.link.path) and not self.link.is_over()
+        return not (self.link.is_over() or self._has_direct())
 
     def _has_direct(self) -> bool:
         """Whether it does well without the relay, or is about to: it needs no channel there."""

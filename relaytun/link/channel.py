@@ -56,7 +56,6 @@ class Channel:
     @ivar slot: which of its link's channels it is.
     @ivar generation: which one of those that had the slot.
     @ivar path: which way it takes, if not that of its session's legs.
-    @ivar ready: it carries streams.
     @ivar worn: another one is to take its place, whatever comes on it.
     @ivar waiting: for the link: who wants to send.
     """
@@ -74,7 +73,6 @@ class Channel:
         self.owner: Owner | None = None
         self.slot = 0
         self.generation = 0
-        self.ready = False
         self.waiting: deque[object] = deque()
         self.secured: Deferred[None] = Deferred(lambda _: self.close())
         self.open = True
@@ -172,11 +170,19 @@ class Channel:
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
 
+    def secret(self, label: bytes, size: int) -> bytes:
+        """
+        Keying material that its two ends have, and nobody else (RFC 8446 section 7.5).
+
+        @return: C{size} bytes; others in each generation, which it may get once more.
+        """
+        context = self.generation.to_bytes(8, "big")
+        return self.tls.export_keying_material(label, size, context)
+
     def rest(self) -> None:
         """Carry nothing for now: what waits to be written will go another way."""
         self._queue.clear()
         self._queued = 0
-        self.ready = False
         self._pulse.use(RESTING)
 
     def wake(self) -> None:
@@ -198,7 +204,6 @@ class Channel:
         if not self.open:
             return
         self.open = False
-        self.ready = False
         self.owner = None
         self._reactor.removeReader(self)
         if self._blocked:

@@ -13,7 +13,6 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from .identity import Identity, der, fingerprint
-from .sealing import EXPORTER_LABEL, SECRET_SIZE
 
 #: What both sides say by ALPN, so that no TLS of another kind is mistaken for this.
 PROTOCOL = b"relaytun/1"
@@ -73,11 +72,6 @@ class LinkTLS:
         else:
             connection.set_accept_state()
         return connection
-
-
-def datagram_secret(connection: SSL.Connection) -> bytes:
-    """What both ends of this TLS connection, and nobody else, can make datagram keys of."""
-    return connection.export_keying_material(EXPORTER_LABEL, SECRET_SIZE)
 
 
 def explain(error: Exception) -> str:

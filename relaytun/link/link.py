@@ -2,7 +2,8 @@
 A link: streams over channels that come and go.
 
 It has a place (a slot) for a main channel and one for a channel for bulk transfers, so that those
-do not delay a keystroke.  A channel begins with HELLO from the visitor and WELCOME from the
+do not delay a keystroke; and one for a channel in reserve, where the main one may fail without
+notice.  A channel begins with HELLO from the visitor and WELCOME from the
 provider; then each side tells what it has received of every stream, says RESUME, and goes on from
 there.  When a channel is lost its streams move to the other one, or wait for the next.  Without
 any for C{resume_timeout} the link ends, and its streams with a reset.
@@ -27,7 +28,7 @@ from .contest import Contest
 from .memory import Memory
 from .pacing import Pacing
 from .parties import DatagramUse, Keeper
-from .slots import Slots
+from .slots import RESERVE, Slots
 from .stream import BULK_SLOT, MAIN, Stream
 
 #: Seconds that streams wait for a channel.
@@ -148,13 +149,29 @@ class Link:
             return
         generation = self.channels.next_generation(slot)
         channel.slot, channel.generation, channel.owner = slot, generation, self
+        if slot == RESERVE:
+            self._keep(channel)
         fresh = not self._welcomed
         channel.send(frames.hello(slot, generation, self.id, self.service, fresh))
+        if slot == RESERVE:
+            return
         self._tell(channel)
         if fresh:
             self._carry(channel)  # The other side has nothing to say yet.
         else:
             self.channels.arriving.add(channel)
+
+    def fall_back(self) -> Channel | None:
+        """
+        Visitor: the channel in reserve is to be the main one.
+
+        @return: it, if there is one.
+        """
+        channel = self.channels[RESERVE]
+        if channel is not None:
+            self._wake(channel)
+            self.attach(channel, MAIN)
+        return channel
 
     def adopt(self, channel: Channel, hello: Frame) -> None:
         """Provider: the visitor said HELLO on a channel that is secured."""
@@ -166,8 +183,13 @@ class Link:
             refuse(channel, Reset.STALE)
             return
         channel.slot, channel.generation, channel.owner = slot, generation, self
-        self._replace_with(channel)
+        if slot == RESERVE:
+            self._keep(channel)
+        else:
+            self._replace_with(channel)
         channel.send(frames.header(Kind.WELCOME, slot, generation))
+        if slot == RESERVE:
+            return
         self._tell(channel)
         self.channels.arriving.add(channel)
 
@@ -224,9 +246,13 @@ class Link:
         elif kind == Kind.RESUME:
             if channel in self.channels.arriving:
                 self._carry(channel)
+        elif kind == Kind.HELLO:
+            if not self.visitor and self.channels[RESERVE] is channel:
+                self._wake(channel)
+                self.adopt(channel, frame)
         elif kind == Kind.WELCOME and self.visitor:
             self._welcomed = True
-            if channel.slot == MAIN:
+            if number == MAIN and frame.value == channel.generation:
                 self._keeper.secured(self, channel)
 
     def drained(self, channel: Channel) -> None:
@@ -248,10 +274,15 @@ class Link:
 
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
+        slot = channel.slot
         self.channels.arriving.discard(channel)
-        if self.channels[channel.slot] is channel:
+        if self.channels[slot] is channel:
+            if slot == RESERVE:
+                self.channels.empty(RESERVE)
+                self._keeper.wants_channel(self, RESERVE)
+                return
             self._detach(channel)
-        if self.channels.expects(channel.slot):
+        if self.channels.expects(slot):
             return  # It was to be replaced.
         self._log.info(
             "link to {service}: channel lost: {why}; {count} streams go on when there is another",
@@ -259,7 +290,7 @@ class Link:
             why=why,
             count=len(self.streams),
         )
-        self._keeper.wants_channel(self, channel.slot)
+        self._keeper.wants_channel(self, slot)
 
     # For its streams.
 
@@ -374,7 +405,6 @@ class Link:
         self.channels.put(channel)
         # One that was asked for where there was to be none is asked for again, if need be.
         self._bulk_wanted = self.channels[BULK_SLOT] is not None
-        channel.ready = True
         self._calm_down_if_idle()
         self._tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
@@ -386,6 +416,8 @@ class Link:
         self.drained(channel)
         if not self.visitor and slot == MAIN:
             self._keeper.secured(self, channel)
+        if channel.path and self.channels[RESERVE] is None:
+            self._keeper.wants_channel(self, RESERVE)
 
     def _replace_with(self, channel: Channel) -> None:
         """The one that has its slot goes, and so do those that were to have it before it."""
@@ -393,14 +425,32 @@ class Link:
             older.close()
         old = self.channels[channel.slot]
         if old is not None:
-            self._detach(old)
+            self._detach(old, keep=bool(channel.path) and not old.path)
 
-    def _detach(self, channel: Channel) -> None:
-        """A channel carries no more."""
-        self.channels.empty(channel.slot)
-        channel.close()
+    def _keep(self, channel: Channel) -> None:
+        """It is in reserve from now on."""
+        older = self.channels[RESERVE]
+        if older is not None:
+            older.close()
+        channel.slot = RESERVE
+        channel.rest()
+        self.channels.put(channel)
+
+    def _wake(self, channel: Channel) -> None:
+        """The channel in reserve is to carry."""
+        self.channels.empty(RESERVE)
+        channel.wake()
+
+    def _detach(self, channel: Channel, keep: bool = False) -> None:
+        """A channel carries no more; C{keep}: it may have to again."""
+        slot = channel.slot
+        self.channels.empty(slot)
+        if keep:
+            self._keep(channel)
+        else:
+            channel.close()
         other = self.channels.first
-        if channel.slot == BULK_SLOT:
+        if slot == BULK_SLOT:
             self._bulk_wanted = False
         for waiting in channel.waiting:
             assert isinstance(waiting, Stream)
@@ -408,7 +458,7 @@ class Link:
         channel.waiting.clear()
         for stream in self.streams.values():
             self._acks.owe(stream)
-            if stream.slot == channel.slot:
+            if stream.slot == slot:
                 stream.rewind()
                 if other is not None:
                     stream.slot = other.slot
@@ -432,7 +482,8 @@ class Link:
         if len(self.streams) >= MOST_STREAMS:
             channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
             return
-        stream = self.streams[number] = Stream(self, number, channel.slot, flags)
+        slot = MAIN if channel.slot == RESERVE else channel.slot
+        stream = self.streams[number] = Stream(self, number, slot, flags)
         self._keeper.opened(self, stream)
         if number in self.streams:
             self._acks.add(stream, False)  # It need not be told again.

@@ -1,7 +1,9 @@
 """
 The channels of a link: one for each slot at most, and those that are about to take one.
 
-A channel is newer than another one of its slot if its generation is higher.
+Those of the first two slots carry.  The third is in reserve: as long as the main channel does
+without the relay, one through the relay is kept, and takes its place when it is lost.  A channel is
+newer than another one of its slot if its generation is higher.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from collections.abc import Iterator
 from .channel import Channel
 from .stream import BULK_SLOT, MAIN
 
+#: The slot of the channel that waits.
+RESERVE = 2
+_SLOTS = MAIN, BULK_SLOT, RESERVE
+
 
 class Slots:
     """
@@ -19,15 +25,15 @@ class Slots:
 
     def __init__(self) -> None:
         self.arriving: set[Channel] = set()
-        self._channels: list[Channel | None] = [None, None]
-        self._generations = [0, 0]
+        self._channels: list[Channel | None] = [None for _ in _SLOTS]
+        self._generations = [0 for _ in _SLOTS]
 
     def __getitem__(self, slot: int) -> Channel | None:
         return self._channels[slot]
 
     def __iter__(self) -> Iterator[Channel]:
         """Those that carry, the main one first."""
-        return (channel for channel in self._channels if channel is not None)
+        return (channel for channel in self._channels[:RESERVE] if channel is not None)
 
     @property
     def first(self) -> Channel | None:
@@ -36,8 +42,9 @@ class Slots:
 
     @property
     def all(self) -> list[Channel]:
-        """Those that carry, and those that are about to."""
-        return [*self, *self.arriving]
+        """Those that carry, that are about to, and the one in reserve."""
+        known = (channel for channel in self._channels if channel is not None)
+        return [*known, *self.arriving]
 
     def next_generation(self, slot: int) -> int:
         """For the visitor's next channel of C{slot}."""
@@ -46,18 +53,18 @@ class Slots:
 
     def admit(self, slot: int, generation: int) -> bool:
         """@return: whether a visitor's channel is the newest; if so, it counts from now on."""
-        if slot not in (MAIN, BULK_SLOT) or generation <= self._generations[slot]:
+        if slot not in _SLOTS or generation <= self._generations[slot]:
             return False
         self._generations[slot] = generation
         return True
 
     def put(self, channel: Channel) -> None:
-        """It carries from now on, in its slot, which is empty."""
+        """It has its slot from now on, which is empty."""
         self.arriving.discard(channel)
         self._channels[channel.slot] = channel
 
     def empty(self, slot: int) -> None:
-        """The channel of C{slot} carries no more."""
+        """The channel of C{slot} has it no more."""
         self._channels[slot] = None
 
     def expects(self, slot: int) -> bool:
@@ -77,5 +84,5 @@ class Slots:
 
     def clear(self) -> None:
         """There is none any more."""
-        self._channels = [None, None]
+        self._channels = [None for _ in _SLOTS]
         self.arriving.clear()

@@ -83,7 +83,7 @@ def channel(generation: int, path: str = "") -> Any:
     """A main channel that is secured."""
     made = mock.Mock()
     made.generation, made.path = generation, path
-    made.tls.export_keying_material = lambda label, size: bytes([generation]) * size
+    made.secret = lambda label, size: bytes([generation]) * size
     return made
 
 

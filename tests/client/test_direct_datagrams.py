@@ -82,7 +82,7 @@ class DirectDatagramTests(SynchronousTestCase):
     def secured(self, direct: Direct, generation: int, path: str = "") -> None:
         channel = mock.Mock()
         channel.generation, channel.path = generation, path
-        channel.tls.export_keying_material = lambda label, size: bytes([generation]) * size
+        channel.secret = lambda label, size: bytes([generation]) * size
         direct.secured(channel)
 
     def meet(self, direct: Direct) -> tuple[tuple[Any, ...], Deferred[None]]:

@@ -78,9 +78,10 @@ class DirectCase(SynchronousTestCase):
         """The link has a new main channel."""
         self.generation += 1
         key = b"key %d" % self.generation
-        tls = SimpleNamespace(export_keying_material=lambda label, size: key)
         self.direct.secured(
-            SimpleNamespace(path=path, generation=self.generation, tls=tls)  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                path=path, generation=self.generation, secret=lambda label, size: key
+            )
         )
 
     def pass_time(self, seconds: float) -> int:

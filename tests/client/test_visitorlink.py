@@ -14,6 +14,7 @@ from relaytun.client import providerlink as module_of_links, whom as module_of_c
 from relaytun.client.servicedialer import ServiceDialer
 from relaytun.client.visitor import Visitor
 from relaytun.ends import visitorlink as module
+from relaytun.link.slots import RESERVE
 from relaytun.link.stream import BULK_SLOT, MAIN
 from relaytun.plane.pair import pair
 from relaytun.wire import messages
@@ -353,12 +354,10 @@ class VisitorLinkTests(LinkTestCase):
 
     async def test_program_of_a_short_outage(self) -> None:
         """If there is a channel in time, its stream is carried, and nobody resets it later."""
-        self.patch(module, "FIRST_CHANNEL", 0.05)
         _, _, leg = await self.running()
         await self.connected()
         leg.shutdown(socket.SHUT_RDWR)
         await until(lambda: not self.visitor.link.link.connected)
-        self.patch(module, "FIRST_CHANNEL", 5)
         late = self.program()
         await self.channel()
         late.send(b"y")
@@ -510,20 +509,18 @@ class DirectTests(LinkTestCase):
         await self.works(program, served)
         self.visitor.link.link.channels.first._lose("the test")
         program.send(b"during")
-        await self.channel()
         self.assertEqual(await self.receive(served, 6), b"during")
         await self.works(program, served)
         self.assertEqual(self.visitor.link.link.path, "")
 
     async def test_silent(self) -> None:
-        """One that falls silent is replaced by one through the relay, and is there until then."""
+        """One that falls silent is replaced by the one through the relay that there was before."""
         program, served, _ = await self.running()
         await self.direct()
         channel = self.visitor.link.link.channels.first
         channel._pulse._given_up = float("inf")
         self.visitor.link.link.worn(channel)
         await self.works(program, served)
-        await self.channel()
         await until(lambda: self.visitor.link.link.path == "")
         self.assertFalse(channel.open)
         await self.works(program, served)
@@ -534,32 +531,117 @@ class DirectTests(LinkTestCase):
         await self.direct()
         self.visitor.link.link._slower()
         self.visitor.link.direct.demoted.assert_called_once_with()
-        await self.channel()
         await until(lambda: self.visitor.link.link.path == "")
         await self.works(program, served)
 
     async def test_recovers(self) -> None:
         """One that recovers keeps its place: what was found meanwhile is not needed."""
-        program, served, _ = await self.running()
+        program, served, first = await self.running()
         await self.direct()
-        channel = self.visitor.link.link.channels.first
+        link = self.visitor.link.link
+        channel = link.channels.first
         channel._pulse._given_up = float("inf")
-        self.visitor.link.link.worn(channel)
+        first.shutdown(socket.SHUT_RDWR)
+        in_reserve, _ = await self.leg(Role.VISITOR)
+        link.worn(channel)
         leg, _ = await self.leg(Role.VISITOR)
         channel._pulse._given_up = 0.0
         leg.send(b"+")
         self.hand_over(leg, self.links)
+        await until(lambda: MAIN not in self.visitor.link._seeking)
+        self.assertEqual(link.path, "quic")
+        self.assertIsNone(link.channels[RESERVE])
+        await self.works(program, served)
+        in_reserve.close()
+
+    async def test_reserve_is_dead(self) -> None:
+        """If the one in reserve does not answer, another one is looked for."""
+        self.patch(module, "FALL_BACK", 0.01)
+        program, served, _ = await self.running()
+        await self.direct()
+        (known,) = self.links
+        await until(lambda: known.link.channels[RESERVE] is not None)
+        silent = known.link.channels[RESERVE]
+        silent._reactor.removeReader(silent)
+        link = self.visitor.link.link
+        link.channels.first._lose("the test")
+        await self.channel()
+        await self.works(program, served)
+        self.assertEqual(link.path, "")
+
+    async def test_reserve_is_lost(self) -> None:
+        """Another one is looked for, while the direct one goes on, and serves as well."""
+        program, served, first = await self.running()
+        await self.direct()
+        link = self.visitor.link.link
+        await until(lambda: link.channels[RESERVE] is not None)
+        first.shutdown(socket.SHUT_RDWR)
+        await until(lambda: link.channels[RESERVE] is None)
+        await self.works(program, served)
+        await self.channel()
+        (known,) = self.links
+        for each in (link, known.link):
+            await until(lambda each=each: each.channels[RESERVE] is not None)
+        self.assertEqual(link.path, "quic")
+        link.channels.first._lose("the test")
+        await self.works(program, served)
+        self.assertEqual(link.path, "")
+
+    async def test_no_reserve(self) -> None:
+        """If there can be none, the direct one does without."""
+        program, served, first = await self.running()
+        await self.direct()
+        link = self.visitor.link
+        await until(lambda: link.link.channels[RESERVE] is not None)
+        self.visitor.over(link.session)
+        first.shutdown(socket.SHUT_RDWR)
+        await self.asked(2)
+        self.refuse(Code.FORBIDDEN)
+        await until(lambda: not link._seeking)
+        await self.works(program, served)
+        self.assertEqual(link.link.path, "quic")
+
+    async def test_direct_lost_meanwhile(self) -> None:
+        """A channel that was to be in reserve, and comes too late for that, is not needed."""
+        program, served, first = await self.running()
+        await self.direct()
+        link = self.visitor.link
+        await until(lambda: link.link.channels[RESERVE] is not None)
+        first.shutdown(socket.SHUT_RDWR)
+        late, _ = await self.leg(Role.VISITOR)
+        link.link.channels.first._lose("the test")
+        await self.channel()
+        await self.works(program, served)
+        late.send(b"+")
+        self.hand_over(late, self.links)
+        await until(lambda: not link._seeking)
+        self.assertIsNone(link.link.channels[RESERVE])
+        await self.works(program, served)
+
+    async def test_server_comes_back_while_direct(self) -> None:
+        """The channel in reserve is of a session of now, too."""
+        program, served, _ = await self.running()
+        await self.direct()
+        old, self.control = self.control, type(self.control)()
+        old.lose()
+        await until(lambda: self.connection.control is self.control)
+        await self.grant(1)
+        await self.channel()
+        await until(lambda: self.visitor.link.session.live)
+        link = self.visitor.link.link
         await until(lambda: not self.visitor.link._seeking)
-        self.assertEqual(self.visitor.link.link.path, "quic")
+        self.assertIsNotNone(link.channels[RESERVE])
+        self.assertEqual(link.path, "quic")
         await self.works(program, served)
 
     async def test_no_need_of_the_relay(self) -> None:
-        """As long as there is one no channel of the relay's is looked for."""
+        """As long as there is one no channel that would carry is looked for at the relay's."""
         await self.running()
         await self.direct()
         link = self.visitor.link
+        await until(lambda: link.link.channels[RESERVE] is not None)
         for slot in (MAIN, BULK_SLOT):
-            link.wants_channel(link.link, slot)
+            link._seek(slot)
             link._look_for_better(slot)
         self.assertEqual(link._seeking, {})
         self.assertRaises(BlockingIOError, self.relay.accept)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link import acks
 from relaytun.link.link import Link, refuse
@@ -15,6 +16,7 @@ from relaytun.wire import frames
 from relaytun.wire.frames import HEADER_SIZE, Frame, Kind, Reader, Reset
 
 LINK_ID = b"sixteen bytes..."
+BLOCK = bytes(range(251)) * 400
 
 
 class FakeChannel:
@@ -37,9 +39,8 @@ class FakeChannel:
         self.owner: object = None
         self.slot = self.generation = 0
         self.path = ""
-        self.ready = False
+        self.resting = False
         self.rtt: float | None = None
-        self.path = ""
         self.waiting: deque[object] = deque()
         self.open = True
         self.queue: deque[memoryview | bytes] = deque()
@@ -85,9 +86,18 @@ class FakeChannel:
         self.flush()
         self.close()
 
+    def rest(self) -> None:
+        """See L{Channel}."""
+        self.queue.clear()
+        self.resting = True
+
+    def wake(self) -> None:
+        """See L{Channel}."""
+        self.resting = False
+
     def close(self) -> None:
         """See L{Channel}."""
-        self.open = self.ready = False
+        self.open = False
         self.owner = None
         self.queue.clear()
 
@@ -337,9 +347,10 @@ class Pair:
         """A provider's process."""
         return Side(self.clock, False, self.kind)
 
-    def dial(self, slot: int = 0) -> tuple[FakeChannel, FakeChannel]:
-        """The visitor has a new channel."""
+    def dial(self, slot: int = 0, path: str = "") -> tuple[FakeChannel, FakeChannel]:
+        """The visitor has a new channel, which takes that way."""
         near, far = FakeChannel.pair()
+        near.path = far.path = path
         far.owner = Greeter(self._find)
         self.ends.append((near, far))
         self.visitor.link.attach(near, slot)  # type: ignore[arg-type]
@@ -399,3 +410,27 @@ class Pair:
                 return None
             self.provider = self.make_provider()
         return self.provider.link
+
+
+class LinkCase(SynchronousTestCase):
+    """A visitor's link and a provider's."""
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+
+    def connected(self) -> tuple[FakeChannel, FakeChannel]:
+        """With a main channel, proven on both sides."""
+        ends = self.pair.dial()
+        self.pair.settle()
+        return ends
+
+    def assert_nothing_left(self) -> None:
+        """Both sides are as if there had been no stream."""
+        for side in (self.pair.visitor, self.pair.far):
+            self.assertEqual((side.link.streams, side.memory.used), ({}, 0))
+            self.assertEqual((side.link._resets, side.link._stranded), ({}, {}))
+
+    def assert_delivered(self, program: Program, sent: bytes) -> None:
+        """C{program} got exactly that, and its end."""
+        self.assertTrue(program.got == sent, (len(program.got), len(sent)))
+        self.assertEqual((program.ended, program.broke), (True, False))

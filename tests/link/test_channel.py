@@ -18,7 +18,7 @@ from relaytun.link import channel
 from relaytun.link.channel import ENOUGH, HANDSHAKE_TIMEOUT
 from relaytun.link.handshake import HandshakeError
 from relaytun.link.link import refuse
-from relaytun.link.pulse import DIRECT, RELAYED
+from relaytun.link.pulse import DIRECT, RELAYED, RESTING
 from relaytun.wire import frames
 from relaytun.wire.frames import HEADER_SIZE, Kind, Reset, header
 
@@ -87,6 +87,21 @@ class CarryingTests(ChannelCase):
         self.ends.settle()
         self.assertEqual([frame.stream for frame in self.far.frames], list(range(100)))
         self.assertLess(len(self.ends.relay.passed[True]) - before, 100 * HEADER_SIZE + 50)
+
+    def test_secret(self) -> None:
+        """Both ends have the same secrets: others for each label, generation and connection."""
+        other = self.new()
+        other.start()
+        seen = set()
+        for ends in (self.ends, other):
+            for generation in (1, 2):
+                ends.visitor.generation = ends.provider.generation = generation
+                for label in (b"EXPORTER-one", b"EXPORTER-other"):
+                    secret = ends.visitor.secret(label, 64)
+                    self.assertEqual(len(secret), 64)
+                    self.assertEqual(secret, ends.provider.secret(label, 64))
+                    seen.add(secret)
+        self.assertEqual(len(seen), 8)
 
     def test_order_while_blocked(self) -> None:
         """However much waits, large and small frames come out in the order they were sent in."""
@@ -342,6 +357,66 @@ class TimeTests(ChannelCase):
             failure = ends.secured[end]
             assert isinstance(failure, Failure)
             self.assertTrue(failure.check(HandshakeError))
+
+
+class RestTests(ChannelCase):
+    """Channels in reserve."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.visitor.rest()
+        self.provider.rest()
+
+    def test_unsent(self) -> None:
+        """What waited to be written is not: it goes another way."""
+        self.visitor.wake()
+        self.say_much()
+        self.visitor.send(header(Kind.FIN, 1, 5))
+        self.visitor.rest()
+        self.ends.settle()
+        self.assertEqual(self.far.frames, [])
+        self.assertTrue(self.visitor.room)
+
+    def test_seldom_asked(self) -> None:
+        """They are asked every fifteen seconds whether they are there, and answer."""
+        before = len(self.ends.relay.passed[True])
+        for _ in range(2):
+            self.loop.advance(RESTING.ping - 0.1)
+            self.ends.settle()
+            self.assertEqual(len(self.ends.relay.passed[True]), before)
+            self.loop.advance(0.1)
+            self.ends.settle()
+            self.assertGreater(len(self.ends.relay.passed[True]), before)
+            before = len(self.ends.relay.passed[True])
+        self.assertTrue(self.visitor.open and self.provider.open)
+
+    def test_dead(self) -> None:
+        """After forty-five seconds of silence one is lost."""
+        self.loop.advance(RESTING.ping)
+        self.loop.advance(RESTING.ping)
+        self.assertEqual(self.near.whys, [])
+        self.loop.advance(RESTING.ping)
+        self.assertEqual(self.near.whys, ["nothing came for 45 s"])
+        self.assert_left()
+
+    def test_wakes(self) -> None:
+        """One that carries again is judged as others are, from then on."""
+        self.loop.advance(RESTING.ping - 0.1)
+        self.visitor.wake()
+        self.loop.advance(0.2)
+        self.assertEqual(self.near.whys, [])
+        for _ in range(3):
+            self.assertEqual(self.near.whys, [])
+            self.loop.advance(RELAYED.ping)
+        self.assertEqual(self.near.whys, ["nothing came for 15 s"])
+
+    def test_carries_again(self) -> None:
+        """What is sent then arrives."""
+        self.visitor.wake()
+        self.provider.wake()
+        sent = self.say_much()
+        self.ends.settle()
+        self.assertTrue(self.far.payload == sent)
 
 
 class DirectTests(ChannelCase):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link import handshake
 from relaytun.link.channel import Channel
-from relaytun.link.handshake import HandshakeError, Peer, datagram_secret, explain
+from relaytun.link.handshake import HandshakeError, Peer, explain
 from relaytun.link.identity import Identity
 from relaytun.wire import frames
 from relaytun.wire.frames import Kind, header
@@ -157,14 +157,6 @@ class HandshakeTests(SynchronousTestCase):
         relay.tamper[True] = mirror
         ends.start()
         self.assert_refused(ends, ends.visitor)
-
-    def test_datagram_secret(self) -> None:
-        """Both ends can make the same keys for datagrams, and each connection has its own."""
-        first, second = self.ends(), self.ends()
-        secret = datagram_secret(first.visitor.tls)
-        self.assertEqual(len(secret), 64)
-        self.assertEqual(secret, datagram_secret(first.provider.tls))
-        self.assertNotEqual(secret, datagram_secret(second.visitor.tls))
 
     def test_own_identity(self) -> None:
         """One identity at both ends is as good as two."""

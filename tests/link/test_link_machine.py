@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.link.link import RESUME_TIMEOUT, Link
+from relaytun.link.slots import RESERVE
 from relaytun.link.stream import BULK_SLOT, MAIN, Stream
 from relaytun.wire.frames import Reset
 
@@ -251,6 +252,23 @@ class LinkMachine(RuleBasedStateMachine):
         if len(self.world.ends) < MOST_CHANNELS and self.world.visitor.link.over is None:
             self.world.dial(slot)
 
+    @rule(reserve=st.booleans())
+    def go_direct(self, reserve: bool) -> None:
+        """It does without the relay, or has a channel in reserve for the time when it does not."""
+        link = self.world.visitor.link
+        if len(self.world.ends) < MOST_CHANNELS and link.over is None and link.connected:
+            if not reserve:
+                self.world.dial(MAIN, "lan")
+            elif link.path:
+                self.world.dial(RESERVE)
+
+    @rule()
+    def fall_back(self) -> None:
+        """It does not any more."""
+        link = self.world.visitor.link
+        if link.over is None and link.fall_back() is not None:
+            SEEN["fall back"] += 1
+
     @rule(data=st.data(), size=st.integers(0, 8000))
     def write_out(self, data: st.DataObject, size: int) -> None:
         """An end of a channel writes some of what it has."""
@@ -362,8 +380,8 @@ class LinkMachine(RuleBasedStateMachine):
             for stream in link.streams.values():
                 assert stream.acked <= stream.written + 1
                 assert stream.consumed <= stream.received <= stream.announced
-            for channel in link.channels:
-                assert channel is None or (channel.open and channel.owner is link)
+            for channel in link.channels.all:
+                assert channel.open and channel.owner is link
             assert link.over is not None or link.connected or link._patience is not None
             assert side.memory.used >= 0
 
@@ -434,5 +452,5 @@ class LinkMachineTests(SynchronousTestCase):
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        for what in ("replay", "overlap", "migration", "death", "over", "quiet"):
+        for what in ("replay", "overlap", "migration", "death", "over", "quiet", "fall back"):
             self.assertGreater(SEEN[what], 3, SEEN)
