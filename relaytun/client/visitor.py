@@ -285,7 +285,7 @@ class Visitor:
             self.link = VisitorLink(
                 self.machinery, self, session, self._link_ended, self.machinery.directs
             )
-            self.link.link.unreached = self._unreached
+            self.link.link.streams.unreached = self._unreached
         return self.link
 
     def _session_in_time(self) -> Deferred[ClientSession]:

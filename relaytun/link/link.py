@@ -21,8 +21,6 @@ from twisted.logger import Logger
 
 from ..wire import frames
 from ..wire.frames import Frame, Kind, Reset
-from ..wire.replay import ReplayWindow
-from .acks import Acks
 from .channel import Channel
 from .contest import Contest
 from .memory import Memory
@@ -30,11 +28,10 @@ from .pacing import Pacing
 from .parties import DatagramUse, Keeper
 from .slots import RESERVE, Slots
 from .stream import BULK_SLOT, MAIN, Stream
+from .streams import Streams
 
 #: Seconds that streams wait for a channel.
 RESUME_TIMEOUT = 120.0
-#: Streams of one link.
-MOST_STREAMS = 32 * 1024
 #: The causes that say that streams of the link cannot go on, as opposed to one of its channels.
 _FATAL = {
     Reset.UNKNOWN,
@@ -54,7 +51,6 @@ class Link:
     @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
     @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
-    @ivar unreached: called when a stream is over because it did not reach the service.
     @ivar demoted: visitor: called when a direct path is given up for the relay, which is faster.
     @ivar datagram_received: called with the flow and each datagram that comes.
     @ivar why_not_direct: says why its channels go through the relay, if they do.
@@ -77,11 +73,10 @@ class Link:
         self.service = service
         self.visitor = visitor
         self.memory = memory
-        self.streams: dict[int, Stream] = {}
+        self.streams = Streams(clock, self, keeper, visitor)
         self.channels = Slots()
         self.bytes_out = self.bytes_in = 0
         self.over: Reset | None = None
-        self.unreached: Callable[[], None] = lambda: None
         self.demoted: Callable[[], None] = lambda: None
         self.why_not_direct: Callable[[], str] = lambda: "direct = off here"
         self.datagram_received: Callable[[int, memoryview], None] = lambda flow, payload: None
@@ -91,12 +86,8 @@ class Link:
         self._resume_timeout = resume_timeout
         self._welcomed = False
         self._bulk_wanted = False
-        self._numbers = 0
-        self._seen = ReplayWindow()
-        self._resets: dict[int, Reset] = {}
         self._stranded: dict[Stream, None] = {}
         self._pacing = Pacing(clock, self._bulk_goes_on)
-        self._acks = Acks(clock, self._send_acks)
         self._contest = Contest(clock, self, self._slower)
         self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
 
@@ -134,13 +125,8 @@ class Link:
 
     def open_stream(self, flags: int = 0) -> Stream:
         """A program of the visitor's wants a stream."""
-        self._numbers += 1
         channel = self.channels.first
-        slot = channel.slot if channel is not None else MAIN
-        stream = Stream(self, self._numbers, slot, flags)
-        self.streams[stream.id] = stream
-        stream.open()
-        return stream
+        return self.streams.open(channel.slot if channel is not None else MAIN, flags)
 
     def attach(self, channel: Channel, slot: int) -> None:
         """Visitor: a channel that is secured is to be one of this link's."""
@@ -221,26 +207,12 @@ class Link:
         """A frame came."""
         kind, number = frame.kind, frame.stream
         if kind == Kind.DATA:
-            stream = self.streams.get(number)
-            if stream is not None:
+            if number in self.streams:
                 size = len(frame.payload)
                 self.bytes_in += size
                 if channel.slot == MAIN:
                     self._pacing.small(size)
-                known = stream.received
-                stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
-                if stream.received > known:
-                    self._calm_down()
-        elif kind == Kind.ACK:
-            stream = self.streams.get(number)
-            if stream is not None and stream.acknowledged(frame.value, frame.limit):
-                self._calm_down()
-        elif kind == Kind.OPEN:
-            self._opened(channel, number, frame.flags)
-        elif kind == Kind.FIN:
-            self._finished(channel, number, frame.value)
-        elif kind == Kind.RST:
-            self._reset(channel, number, _cause(frame.value))
+                self.streams.received(channel, frame)
         elif kind == Kind.DATAGRAM:
             self.datagram_received(number, frame.payload)  # type: ignore[arg-type]
         elif kind == Kind.RESUME:
@@ -250,10 +222,13 @@ class Link:
             if not self.visitor and self.channels[RESERVE] is channel:
                 self._wake(channel)
                 self.adopt(channel, frame)
-        elif kind == Kind.WELCOME and self.visitor:
-            self._welcomed = True
-            if number == MAIN and frame.value == channel.generation:
-                self._keeper.secured(self, channel)
+        elif kind == Kind.WELCOME:
+            if self.visitor:
+                self._welcome(channel, number, frame.value)
+        elif kind == Kind.RST and not number:
+            self._refused(channel, Reset.of(frame.value))
+        else:
+            self.streams.received(channel, frame)
 
     def drained(self, channel: Channel) -> None:
         """A channel has room: those that wait for it go on, in turn."""
@@ -332,10 +307,6 @@ class Link:
             channel.waiting.append(stream)
             self._contest.full()
 
-    def ack(self, stream: Stream, now: bool) -> None:
-        """See L{Carrier}."""
-        self._acks.add(stream, now)
-
     def bulk(self, stream: Stream) -> bool:
         """See L{Carrier}."""
         if self.channels[BULK_SLOT] is not None:
@@ -345,23 +316,25 @@ class Link:
             self._keeper.wants_channel(self, BULK_SLOT)
         return False
 
-    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
-        """See L{Carrier}."""
-        if self.streams.get(stream.id) is not stream:
-            return
-        end = stream.end
-        self._forget(stream)
-        if tell:
-            self._resets[stream.id] = cause
-            self._control(frames.header(Kind.RST, stream.id, cause))
-        if end is not None:
-            end.reset()
-        if len(self._resets) > MOST_STREAMS:
-            self.close(Reset.PROTOCOL)  # The other side never confirms them.
+    def advanced(self) -> None:
+        """
+        See L{Carrier}.
 
-    def over_in_order(self, stream: Stream) -> None:
+        There is a channel, and it is of use.  That it was proven is not enough while bytes are to
+        be sent: a relay may let every channel begin, and none do anything.
+        """
+        if self._patience is not None and self.channels.first is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def forget(self, stream: Stream) -> None:
         """See L{Carrier}."""
-        self._forget(stream)
+        self._stranded.pop(stream, None)
+
+    def settle(self) -> None:
+        """See L{Carrier}."""
+        if self._patience is not None:
+            self._advanced_if_idle()
 
     # Inside.
 
@@ -382,21 +355,16 @@ class Link:
         if channel is not None:
             self.drained(channel)
 
-    def _control(self, frame: bytes) -> None:
-        channel = self.channels.first
-        if channel is not None:
-            channel.send(frame)
-
     def _tell(self, channel: Channel) -> None:
-        """Say what was received of every stream, which is where the other side goes on."""
-        for stream in self.streams.values():
-            channel.send(frames.ack(stream.id, *stream.told()))
+        """Say what was received: the other side goes on from there."""
+        self.streams.tell(channel)
         channel.send(frames.header(Kind.RESUME))
 
-    def _tell_resets(self, channel: Channel) -> None:
-        """Those that the other side may not know of."""
-        for number, cause in self._resets.items():
-            channel.send(frames.header(Kind.RST, number, cause))
+    def _welcome(self, channel: Channel, slot: int, generation: int) -> None:
+        """The provider knows the link."""
+        self._welcomed = True
+        if slot == MAIN and generation == channel.generation:
+            self._keeper.secured(self, channel)
 
     def _carry(self, channel: Channel) -> None:
         """The channel is proven, and both sides know where they are."""
@@ -405,14 +373,14 @@ class Link:
         self.channels.put(channel)
         # One that was asked for where there was to be none is asked for again, if need be.
         self._bulk_wanted = self.channels[BULK_SLOT] is not None
-        self._calm_down_if_idle()
-        self._tell_resets(channel)
+        self._advanced_if_idle()
+        self.streams.tell_resets(channel)
         stranded, self._stranded = self._stranded, {}
         for stream in stranded:
             if self.channels[stream.slot] is None:
                 stream.slot = slot
             self.wants_room(stream)
-        self._send_acks()
+        self.streams.ack_due()
         self.drained(channel)
         if not self.visitor and slot == MAIN:
             self._keeper.secured(self, channel)
@@ -457,104 +425,33 @@ class Link:
             waiting.queued = False
         channel.waiting.clear()
         for stream in self.streams.values():
-            self._acks.owe(stream)
+            self.streams.owe(stream)
             if stream.slot == slot:
                 stream.rewind()
                 if other is not None:
                     stream.slot = other.slot
             self.wants_room(stream)
         if other is not None:
-            self._tell_resets(other)
-            self._send_acks()
+            self.streams.tell_resets(other)
+            self.streams.ack_due()
             self.drained(other)
         elif self._patience is None:
             self._patience = self._clock.callLater(self._resume_timeout, self._give_up)
 
-    def _opened(self, channel: Channel, number: int, flags: int) -> None:
-        if number in self.streams:
-            return
-        if not number:
-            self.close(Reset.PROTOCOL)
-            return
-        if self.visitor or not self._seen.add(number):
-            channel.send(frames.header(Kind.RST, number, self._resets.get(number, Reset.OVER)))
-            return
-        if len(self.streams) >= MOST_STREAMS:
-            channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
-            return
-        slot = MAIN if channel.slot == RESERVE else channel.slot
-        stream = self.streams[number] = Stream(self, number, slot, flags)
-        self._keeper.opened(self, stream)
-        if number in self.streams:
-            self._acks.add(stream, False)  # It need not be told again.
-
-    def _finished(self, channel: Channel, number: int, offset: int) -> None:
-        stream = self.streams.get(number)
-        if stream is None:
-            channel.send(frames.header(Kind.RST, number, Reset.OVER))
-            return
-        stream.fin(offset)
-        if number in self.streams:
-            # It may be forgotten then: if this is lost, so is the channel that the end came by,
-            # and the end comes again.
-            channel.send(frames.ack(number, *stream.told()))
-            stream.fin_told()
-
-    def _reset(self, channel: Channel, number: int, cause: Reset) -> None:
-        if not number:
-            if cause in _FATAL:
-                self._end(cause)
-            elif cause is Reset.SLOW:
-                if self.visitor and channel is self.channels[MAIN]:
-                    self._slower()
-            else:
-                channel.close()
-                self.lost(channel, f"refused: {cause.name.lower()}")
-            return
-        if cause is Reset.OVER:
-            self._resets.pop(number, None)
+    def _refused(self, channel: Channel, cause: Reset) -> None:
+        """The other side says this of the link, or of a channel."""
+        if cause in _FATAL:
+            self._end(cause)
+        elif cause is Reset.SLOW:
+            if self.visitor and channel is self.channels[MAIN]:
+                self._slower()
         else:
-            channel.send(frames.header(Kind.RST, number, Reset.OVER))
-            self._seen.add(number)  # Its OPEN may still be on its way, over another channel.
-        stream = self.streams.get(number)
-        if stream is None:
-            return
-        if cause is Reset.OVER and stream.is_complete:
-            self._forget(stream)
-        else:
-            self.broken(stream, cause, tell=False)
-            if cause is Reset.SERVICE:
-                self.unreached()
+            channel.close()
+            self.lost(channel, f"refused: {cause.name.lower()}")
 
-    def _send_acks(self) -> None:
-        self._acks.stop()
-        channel = self.channels.first
-        if channel is None:
-            return
-        for stream in self._acks.take():
-            if stream.id in self.streams:
-                channel.send(frames.ack(stream.id, *stream.told()))
-
-    def _forget(self, stream: Stream) -> None:
-        self.streams.pop(stream.id, None)
-        self._stranded.pop(stream, None)
-        self._acks.forget(stream)
-        stream.drop()
-        if self._patience is not None:
-            self._calm_down_if_idle()
-
-    def _calm_down(self) -> None:
-        """
-        There is a channel, and it is of use.  That it was proven is not enough while bytes are to
-        be sent: a relay may let every channel begin, and none do anything.
-        """
-        if self._patience is not None and self.channels.first is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _calm_down_if_idle(self) -> None:
+    def _advanced_if_idle(self) -> None:
         if not any(stream.outstanding for stream in self.streams.values()):
-            self._calm_down()
+            self.advanced()
 
     def _give_up(self) -> None:
         self._patience = None
@@ -567,23 +464,14 @@ class Link:
         for channel in self.channels.all:
             channel.close()
         self.channels.clear()
-        self._acks.stop()
         self._pacing.stop()
         self._contest.stop()
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
-        for stream in list(self.streams.values()):
-            self.broken(stream, cause, tell=False)
+        self.streams.end(cause)
         self._keeper.ended(self, cause)
 
 
 def refuse(channel: Channel, cause: Reset) -> None:
     """Say on C{channel} that it, or its link, is not to be, and close it."""
     channel.close_with(frames.header(Kind.RST, 0, cause))
-
-
-def _cause(value: int) -> Reset:
-    try:
-        return Reset(value)
-    except ValueError:
-        return Reset.PROTOCOL

@@ -2,8 +2,9 @@
 Who talks to whom in a link.
 
 From the program down to the channel: an L{End} is the program's side of a stream; a stream knows
-its link as a L{Carrier}; whoever made the link hears of it as its L{Keeper}; a channel tells its
-L{Owner}, which is a link, or whoever waits for its first frame, and is an L{Asker} for its pulse.
+its link as a L{Carrier}, and those that it stands among as a L{Registry}; whoever made the link
+hears of it as its L{Keeper}; a channel tells its L{Owner}, which is a link, or whoever waits for
+its first frame, and is an L{Asker} for its pulse.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .memory import Memory
 # Those rooms stand above this one, and import it: here they are names for the reader.
 Channel: TypeAlias = Any
 Link: TypeAlias = Any
+Slots: TypeAlias = Any
 Stream: TypeAlias = Any
 
 
@@ -38,12 +40,14 @@ class End(Protocol):
 
 class Carrier(Protocol):
     """
-    The link, as a stream sees it.
+    The link, as its streams see it.
 
     @ivar memory: where chunks are kept.
+    @ivar channels: what carries.
     """
 
     memory: Memory
+    channels: Slots
 
     @property
     def rtt(self) -> float | None:
@@ -64,11 +68,27 @@ class Carrier(Protocol):
     def wants_room(self, stream: Stream) -> None:
         """Call its C{go} when its channel has room."""
 
-    def ack(self, stream: Stream, now: bool) -> None:
-        """Tell the other side what was received, C{now} or a little later."""
-
     def bulk(self, stream: Stream) -> bool:
         """It is a bulk transfer; @return: whether there is a channel for those."""
+
+    def advanced(self) -> None:
+        """Bytes have arrived that had not before."""
+
+    def forget(self, stream: Stream) -> None:
+        """It is over, and waits for nothing."""
+
+    def settle(self) -> None:
+        """There is one stream less that has something on its way."""
+
+    def close(self, cause: Reset) -> None:
+        """End the link."""
+
+
+class Registry(Protocol):
+    """All streams of the link, as one of them sees them."""
+
+    def ack(self, stream: Stream, now: bool) -> None:
+        """Tell the other side what was received, C{now} or a little later."""
 
     def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
         """It is reset; C{tell} the other side."""

@@ -6,9 +6,10 @@ another channel; a receiver takes what continues what it has, and drops what it 
 end of a direction counts as one more byte, so that it is acknowledged like the others.
 
 Pure: no clock, no socket.  At one side is an L{End}, the program's connection; at the other a
-L{Carrier}, the link, which knows the channels.  A stream is carried, in each direction, by one
-channel at a time (its C{slot}), and changes it when nothing is in flight or when the channel is
-lost; so bytes arrive in order, or twice, but never with a gap.  A gap is the other side's fault.
+L{Carrier}, the link, which knows the channels, and a L{Registry}, which says what there is to be
+said.  A stream is carried, in each direction, by one channel at a time (its C{slot}), and changes
+it when nothing is in flight or when the channel is lost; so bytes arrive in order, or twice, but
+never with a gap.  A gap is the other side's fault.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import deque
 from ..wire import frames
 from ..wire.frames import HEADER_SIZE, Kind, Reset
 from .memory import PAYLOAD, SMALL, TRICKLE
-from .parties import Carrier, End
+from .parties import Carrier, End, Registry
 
 #: Bytes that a receiver takes unasked; its window grows while its program keeps up.
 FIRST_WINDOW = 256 * 1024
@@ -51,11 +52,14 @@ class Stream:
         "_burst", "_came", "_dropped", "_early", "_fin_taken", "_fin_told", "_finished", "_holding",
         "_marked", "_migrated", "_peer_fin", "_sent", "_sent_to", "_unsent", "_window", "acked",
         "announced", "carrier", "consumed", "end", "flags", "id", "limit", "migrating",
-        "queued", "received", "slot", "unacked", "written",
+        "queued", "received", "registry", "slot", "unacked", "written",
     )  # fmt: skip
 
-    def __init__(self, carrier: Carrier, number: int, slot: int, flags: int = 0) -> None:
+    def __init__(
+        self, carrier: Carrier, registry: Registry, number: int, slot: int, flags: int = 0
+    ) -> None:
         self.carrier = carrier
+        self.registry = registry
         self.id = number
         self.slot = slot
         self.flags = flags
@@ -157,7 +161,7 @@ class Stream:
 
     def reset(self, cause: Reset) -> None:
         """The program is gone, or is not to be had."""
-        self.carrier.broken(self, cause, tell=True)
+        self.registry.broken(self, cause, tell=True)
 
     def took(self, size: int) -> None:
         """The program took C{size} bytes."""
@@ -168,7 +172,7 @@ class Stream:
         if self._window < MOST_WINDOW and self._is_narrow() and keeps_up:
             self._window *= 2  # Let more be on the way: that is what may slow it down.
         if self.consumed + self._window - self.announced >= self._window // 4:
-            self.carrier.ack(self, now=True)
+            self.registry.ack(self, now=True)
 
     def _is_narrow(self) -> bool:
         """Whether the window seems to be what holds the other side up."""
@@ -191,22 +195,22 @@ class Stream:
         known = self.received - offset
         if known:
             if known < 0:
-                self.carrier.broken(self, Reset.PROTOCOL, tell=True)
+                self.registry.broken(self, Reset.PROTOCOL, tell=True)
                 return
             data = data[known:]
         size = len(data)
         if not size:
-            self.carrier.ack(self, now=ack_now)
+            self.registry.ack(self, now=ack_now)
             return
         if self._peer_fin or self.received + size > self.announced:
-            self.carrier.broken(self, Reset.PROTOCOL, tell=True)
+            self.registry.broken(self, Reset.PROTOCOL, tell=True)
             return
         self._came += size
         if self._came - size < BULK <= self._came:
             self.carrier.bulk(self)
         self.received += size
         self.unacked += size
-        self.carrier.ack(self, now=ack_now or self.unacked >= self._window // 4)
+        self.registry.ack(self, now=ack_now or self.unacked >= self._window // 4)
         if self.end is not None:
             self.end.deliver(data)
         else:
@@ -215,7 +219,7 @@ class Stream:
     def fin(self, offset: int) -> None:
         """The other side's program wrote its last byte."""
         if offset != self.received:
-            self.carrier.broken(self, Reset.PROTOCOL, tell=True)
+            self.registry.broken(self, Reset.PROTOCOL, tell=True)
             return
         if not self._peer_fin:
             self._peer_fin = True
@@ -230,7 +234,7 @@ class Stream:
         @return: whether it has more than before.
         """
         if received > self._sent_to:
-            self.carrier.broken(self, Reset.PROTOCOL, tell=True)
+            self.registry.broken(self, Reset.PROTOCOL, tell=True)
             return False
         release = self.carrier.memory.release
         before = len(self._sent) + len(self._unsent)
@@ -343,6 +347,6 @@ class Stream:
 
     def _forget_if_over(self) -> bool:
         if self.is_over and self._fin_told:
-            self.carrier.over_in_order(self)
+            self.registry.over_in_order(self)
             return True
         return False

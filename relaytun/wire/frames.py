@@ -97,6 +97,14 @@ class Reset(enum.IntEnum):
     COMPRESSION = 10
     SLOW = 11
 
+    @classmethod
+    def of(cls, value: int) -> Reset:
+        """What a frame's value means; what nobody knows breaks the rules."""
+        try:
+            return cls(value)
+        except ValueError:
+            return cls.PROTOCOL
+
 
 class Frame(NamedTuple):
     """

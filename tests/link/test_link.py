@@ -254,7 +254,7 @@ class ResumeTests(LinkCase):
         self.pair.settle()
         for side in (self.pair.visitor, self.pair.far):
             link, clock = side.link, self.pair.clock
-            stream = Stream(link, 99, BULK_SLOT)
+            stream = Stream(link, link.streams, 99, BULK_SLOT)
             link.send(BULK_SLOT, header(Kind.FIN, 99))
             self.assertTrue(link.has_room(BULK_SLOT))
             program = Program(self.pair.visitor.link.open_stream(), self.pair.visitor.memory)
@@ -751,7 +751,7 @@ class EndingTests(LinkCase):
     def test_too_many_streams(self) -> None:
         """A visitor that opens more streams than there may be sees an error on those alone."""
         self.connected()
-        with mock.patch("relaytun.link.link.MOST_STREAMS", 2):
+        with mock.patch("relaytun.link.streams.MOST_STREAMS", 2):
             programs = [self.pair.open() for _ in range(4)]
             self.pair.settle()
         self.assertEqual([program.broke for program in programs], [False, False, True, True])

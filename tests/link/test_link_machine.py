@@ -86,10 +86,15 @@ class CountedStream(Stream):
 class StrictLink(Link):
     """A link that has no reason to find that the other one breaks the rules."""
 
-    def broken(self, stream: Stream, cause: Reset, tell: bool) -> None:
-        """See L{Link}."""
-        assert cause is not Reset.PROTOCOL
-        super().broken(stream, cause, tell)
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        break_it = self.streams.broken
+
+        def broken(stream: Stream, cause: Reset, tell: bool) -> None:
+            assert cause is not Reset.PROTOCOL
+            break_it(stream, cause, tell)
+
+        self.streams.broken = broken  # type: ignore[method-assign]
 
     def close(self, cause: Reset) -> None:
         """See L{Link}."""
@@ -176,7 +181,7 @@ class LinkMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patches = [mock.patch(name, value) for name, value in SMALLER.items()]
-        self.patches.append(mock.patch("relaytun.link.link.Stream", CountedStream))
+        self.patches.append(mock.patch("relaytun.link.streams.Stream", CountedStream))
         self.patches.append(mock.patch.multiple(FakeChannel, ENOUGH=ENOUGH, LARGE=LARGE))
         for patch in self.patches:
             patch.start()
@@ -256,7 +261,8 @@ class LinkMachine(RuleBasedStateMachine):
     def go_direct(self, reserve: bool) -> None:
         """It does without the relay, or has a channel in reserve for the time when it does not."""
         link = self.world.visitor.link
-        if len(self.world.ends) < MOST_CHANNELS and link.over is None and link.connected:
+        secured = link._welcomed and link.connected  # Before that nobody has the keys to meet.
+        if len(self.world.ends) < MOST_CHANNELS and link.over is None and secured:
             if not reserve:
                 self.world.dial(MAIN, "lan")
             elif link.path:
@@ -432,7 +438,8 @@ class LinkMachine(RuleBasedStateMachine):
             link = side.link
             assert not link.streams and not side.memory.used
             if link.over is None:
-                assert not link._resets and not link._stranded and not link._acks._streams
+                assert not link._stranded
+                assert not link.streams._resets and not link.streams._acks._streams
                 SEEN["quiet"] += 1
             link.close(Reset.SHUTDOWN)
         assert not world.clock.getDelayedCalls()

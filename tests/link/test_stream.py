@@ -709,16 +709,16 @@ class ProviderTests(StreamCase):
 
     def test_too_many(self) -> None:
         """Streams beyond the most are refused, and cost nothing."""
-        with mock.patch("relaytun.link.link.MOST_STREAMS", 3):
+        with mock.patch("relaytun.link.streams.MOST_STREAMS", 3):
             self.far.say(*(header(Kind.OPEN, number) for number in range(1, 100)))
             said = [frame[:4] for frame in self.hear()]
         self.assertEqual(said, [(Kind.RST, 0, number, Reset.LIMIT) for number in range(4, 100)])
         self.assertEqual(len(self.link.streams), 3)
-        self.assertEqual(self.link._resets, {})
+        self.assertEqual(self.link.streams._resets, {})
 
     def test_unconfirmed_resets_are_bounded(self) -> None:
         """A visitor that never confirms a reset ends its link before it costs much."""
-        with mock.patch("relaytun.link.link.MOST_STREAMS", 3):
+        with mock.patch("relaytun.link.streams.MOST_STREAMS", 3):
             for number in range(1, 10):
                 self.far.say(header(Kind.OPEN, number))
                 if number in self.keeper.programs:

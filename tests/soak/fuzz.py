@@ -39,7 +39,7 @@ def run_for(seconds: float, seed: int) -> Counter[str]:
     dice = random.Random(seed)
     seen: Counter[str] = Counter()
     end = time.monotonic() + seconds
-    with mock.patch("relaytun.link.link.MOST_STREAMS", MOST_STREAMS):
+    with mock.patch("relaytun.link.streams.MOST_STREAMS", MOST_STREAMS):
         while time.monotonic() < end:
             for _ in range(20):
                 hostile_bytes(dice, seen)
@@ -198,7 +198,7 @@ class HostileSide:
             far.other.pipe.clear()
         self.channels = [far for far in self.channels if far.other.open]
         assert len(link.streams) <= MOST_STREAMS
-        assert link.over is not None or len(link._resets) <= MOST_STREAMS
+        assert link.over is not None or len(link.streams._resets) <= MOST_STREAMS
         assert len(link._stranded) <= len(link.streams)
         assert self.memory.used <= CAP + MOST_STREAMS * CHUNK
         for stream in link.streams.values():

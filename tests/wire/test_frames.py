@@ -238,3 +238,10 @@ class WordsTests(SynchronousTestCase):
             "COMPRESSION SLOW",
         )
         self.assertEqual(list(Reset), list(range(12)))
+
+    def test_cause(self) -> None:
+        """What a frame's value means; one that nobody knows breaks the rules."""
+        for cause in Reset:
+            self.assertIs(Reset.of(cause.value), cause)
+        for value in (len(Reset), 2**64 - 1):
+            self.assertIs(Reset.of(value), Reset.PROTOCOL)
