@@ -332,7 +332,7 @@ class Channel:
         try:
             for frame in self._reader.feed(data):
                 if frame.kind == Kind.PING:
-                    self._enqueue(frames.header(Kind.PONG, value=frame.value))
+                    self._enqueue(frames.pong(frame))
                 elif frame.kind == Kind.PONG:
                     self._pulse.ponged()
                 elif self.owner is not None:

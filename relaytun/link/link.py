@@ -137,6 +137,9 @@ class Link:
         channel.slot, channel.generation, channel.owner = slot, generation, self
         if slot == RESERVE:
             self._keep(channel)
+        if channel.path:
+            # Nobody hears HELLO, or its answer, before packets of full size have come through.
+            channel.send(frames.probe())
         fresh = not self._welcomed
         channel.send(frames.hello(slot, generation, self.id, self.service, fresh))
         if slot == RESERVE:
@@ -219,9 +222,8 @@ class Link:
             if channel in self.channels.arriving:
                 self._carry(channel)
         elif kind == Kind.HELLO:
-            if not self.visitor and self.channels[RESERVE] is channel:
-                self._wake(channel)
-                self.adopt(channel, frame)
+            if not self.visitor:
+                self._begin_again(channel, frame)
         elif kind == Kind.WELCOME:
             if self.visitor:
                 self._welcome(channel, number, frame.value)
@@ -250,6 +252,7 @@ class Link:
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
         slot = channel.slot
+        arriving = channel in self.channels.arriving
         self.channels.arriving.discard(channel)
         if self.channels[slot] is channel:
             if slot == RESERVE:
@@ -257,8 +260,10 @@ class Link:
                 self._keeper.wants_channel(self, RESERVE)
                 return
             self._detach(channel)
-        if self.channels.expects(slot):
-            return  # It was to be replaced.
+        if self.channels.expects(slot):  # It was to be replaced, or to replace another one.
+            if arriving and self.visitor:
+                self._not_replaced(channel)
+            return
         self._log.info(
             "link to {service}: channel lost: {why}; {count} streams go on when there is another",
             service=self.service,
@@ -394,6 +399,25 @@ class Link:
         old = self.channels[channel.slot]
         if old is not None:
             self._detach(old, keep=bool(channel.path) and not old.path)
+
+    def _not_replaced(self, channel: Channel) -> None:
+        """Visitor: C{channel} came to nothing; the provider may have left the old one for it."""
+        old = self.channels[MAIN]
+        if channel.slot != MAIN or old is None or self.channels.is_coming(MAIN):
+            return
+        if channel.path and not old.path:
+            self._detach(old, keep=True)
+            self.fall_back()
+        elif old.failing:
+            self._keeper.wants_channel(self, MAIN)
+
+    def _begin_again(self, channel: Channel, hello: Frame) -> None:
+        """Provider: HELLO on a channel that had its time, or is to have another one."""
+        if self.channels[MAIN] is channel and not channel.path:
+            self._detach(channel, keep=True)
+        if self.channels[RESERVE] is channel:
+            self._wake(channel)
+            self.adopt(channel, hello)
 
     def _keep(self, channel: Channel) -> None:
         """It is in reserve from now on."""

@@ -69,8 +69,11 @@ class Slots:
 
     def expects(self, slot: int) -> bool:
         """Whether C{slot} has a channel, or is about to."""
-        coming = any(channel.slot == slot for channel in self.arriving)
-        return coming or self._channels[slot] is not None
+        return self._channels[slot] is not None or self.is_coming(slot)
+
+    def is_coming(self, slot: int) -> bool:
+        """Whether a channel is about to have C{slot}."""
+        return any(channel.slot == slot for channel in self.arriving)
 
     def overtaken(self, channel: Channel) -> list[Channel]:
         """@return: those that were to have C{channel}'s slot before it; they arrive no more."""

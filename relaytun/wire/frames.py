@@ -15,8 +15,8 @@ Each is a header of 24 bytes and a payload::
     ACK       its id   received    limit u64
     FIN       its id   offset      none; the stream ends there
     RST       its id   cause       none; a L{Reset}; stream 0 is the link itself
-    PING      0        anything    none
-    PONG      0        the same    none
+    PING      0        anything    anything
+    PONG      0        the same    the same
     DATAGRAM  flow     0           a datagram
 
 Numbers are big-endian.  A L{Reader} turns bytes, cut anywhere, into frames; the payload of a DATA
@@ -40,6 +40,10 @@ LINK_ID_SIZE = 16
 MAX_DATA = 1024 * 1024
 #: The most bytes of any other frame: a datagram.
 MAX_OTHER = 65535
+#: The most bytes of a PING, and of one that shows that packets of full size pass: more than any
+#: Ethernet has.
+MAX_PING = 16 * 1024
+PROBE = 9216
 #: The HELLO of a link that the provider need not know yet.
 FRESH = 1
 #: The OPEN of a stream whose bytes are compressed: each direction is one zstd frame.
@@ -137,8 +141,8 @@ _SIZES: dict[int, tuple[int, int]] = {
     Kind.ACK: (_LIMIT.size, _LIMIT.size),
     Kind.FIN: (0, 0),
     Kind.RST: (0, 0),
-    Kind.PING: (0, 0),
-    Kind.PONG: (0, 0),
+    Kind.PING: (0, MAX_PING),
+    Kind.PONG: (0, MAX_PING),
     Kind.DATAGRAM: (0, MAX_OTHER),
 }
 
@@ -153,6 +157,17 @@ def hello(slot: int, generation: int, link: bytes, service: str, fresh: bool) ->
     payload = link + service.encode("ascii")
     flags = FRESH if fresh else 0
     return header(Kind.HELLO, slot, generation, flags, len(payload)) + payload
+
+
+def probe() -> bytes:
+    """A PING that fills packets; its answer does, too."""
+    return header(Kind.PING, length=PROBE) + bytes(PROBE)
+
+
+def pong(ping: Frame) -> bytes:
+    """The answer to C{ping}."""
+    answer = header(Kind.PONG, value=ping.value, length=len(ping.payload))
+    return answer + ping.payload if ping.payload else answer
 
 
 def ack(stream: int, received: int, limit: int) -> bytes:

@@ -39,7 +39,7 @@ class FakeChannel:
         self.owner: object = None
         self.slot = self.generation = 0
         self.path = ""
-        self.resting = False
+        self.resting = self.failing = False
         self.rtt: float | None = None
         self.waiting: deque[object] = deque()
         self.open = True
@@ -124,7 +124,9 @@ class FakeChannel:
         del self.other.pipe[:size]
         if self.open:
             for frame in self._reader.feed(memoryview(data)):
-                if self.owner is not None:
+                if frame.kind == Kind.PING:
+                    self.queue.append(frames.pong(frame))
+                elif frame.kind != Kind.PONG and self.owner is not None:
                     self.owner.received(self, frame)  # type: ignore[attr-defined]
                 if not self.open:
                     break

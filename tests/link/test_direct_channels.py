@@ -8,7 +8,7 @@ from __future__ import annotations
 from relaytun.link.slots import RESERVE
 from relaytun.link.stream import BULK_SLOT, MAIN
 from relaytun.wire import frames
-from relaytun.wire.frames import Reset
+from relaytun.wire.frames import Kind, Reset
 
 from .support import BLOCK, LINK_ID, FakeChannel, LinkCase
 
@@ -194,11 +194,67 @@ class ReserveTests(DirectCase):
         self.assertTrue(self.near.open)
 
     def test_strange_hello(self) -> None:
-        """HELLO on a channel that carries changes nothing."""
-        self.near.send(frames.hello(MAIN, 9, LINK_ID, "ssh", False))
+        """HELLO on a channel that carries and never was the main one changes nothing."""
+        near, far = self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        near.send(frames.hello(MAIN, 9, LINK_ID, "ssh", False))
         self.pair.settle()
         self.assertIs(self.pair.far.link.channels[MAIN], self.far)
-        self.assertTrue(self.far.open)
+        self.assertIs(self.pair.far.link.channels[BULK_SLOT], far)
+
+    def test_direct_comes_to_nothing(self) -> None:
+        """If the provider has left the channel for one that is lost at once, it comes back."""
+        for seen in (False, True):
+            program = self.pair.open().write(BLOCK)
+            self.pair.settle()
+            near, far = self.pair.dial(MAIN, "lan")
+            if seen:
+                near.write()
+                far.take()
+                self.assertIs(self.pair.far.link.channels[RESERVE], self.far)
+            self.pair.cut(near)
+            program.write(BLOCK).close()
+            self.pair.served(program).write(BLOCK).close()
+            self.pair.settle()
+            self.assert_delivered(self.pair.served(program), BLOCK * 2)
+            self.assert_delivered(program, BLOCK)
+            for link, channel in ((self.link, self.near), (self.pair.far.link, self.far)):
+                self.assertIs(link.channels[MAIN], channel)
+                self.assertIsNone(link.channels[RESERVE])
+        self.assertEqual(self.pair.visitor.keeper.wanted, [])
+
+    def test_two_come_to_nothing(self) -> None:
+        """As long as there is hope for another direct one the old channel waits."""
+        first, _ = self.pair.dial(MAIN, "lan")
+        second, _ = self.pair.dial(MAIN, "lan")
+        generation = second.generation
+        first.lose()
+        self.assertIs(self.link.channels[MAIN], self.near)
+        self.assertLess(self.near.generation, generation)
+        self.pair.settle()
+        self.assertIs(self.link.channels[MAIN], second)
+
+    def test_relay_comes_to_nothing(self) -> None:
+        """While the direct one is silent, another one is wanted if that through the relay fails."""
+        near, _ = self.direct()
+        wanted = self.pair.visitor.keeper.wanted
+        for failing in (False, True):
+            near.failing = failing
+            coming, _ = self.pair.dial(MAIN)
+            coming.lose()
+            self.assertEqual(wanted, [MAIN] if failing else [])
+
+    def test_full_size(self) -> None:
+        """Large packets come through before either side uses a direct channel."""
+        near, far = self.pair.dial(MAIN, "lan")
+        near.write(frames.PROBE)
+        far.take()
+        self.assertIs(self.pair.far.link.channels[MAIN], self.far)
+        near.write()
+        far.take()
+        self.assertIs(self.pair.far.link.channels[MAIN], far)
+        first = self.pair.dial(MAIN)[0].queue[0]
+        self.assertEqual(first[0], Kind.HELLO)
 
     def test_end(self) -> None:
         """It ends with the link, and says so."""

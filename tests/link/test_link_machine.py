@@ -41,6 +41,7 @@ SMALLER = {
     "relaytun.link.memory.SMALL": 300,
     "relaytun.link.stream.SMALL": 300,
     "relaytun.link.memory.CHUNK": 1024,
+    "relaytun.wire.frames.PROBE": 100,
 }
 CAP = 20_000
 ENOUGH = 3000
@@ -203,12 +204,18 @@ class LinkMachine(RuleBasedStateMachine):
         hungry=st.booleans(),
         sizes=st.lists(st.integers(0, 9000), max_size=3),
         rounds=st.integers(0, 4),
+        direct=st.booleans(),
     )
-    def begin(self, slots: list[int], hungry: bool, sizes: list[int], rounds: int) -> None:
+    def begin(
+        self, slots: list[int], hungry: bool, sizes: list[int], rounds: int, direct: bool
+    ) -> None:
         """Often there is something already."""
         self.world.hungry = hungry
         for slot in slots:
             self.world.dial(slot)
+        if slots and direct:
+            self.world.settle()
+            self.go_direct(reserve=False)
         for size in sizes:
             self.world.open_talker()
             self.world.talkers[-1].talk(size)
@@ -264,6 +271,7 @@ class LinkMachine(RuleBasedStateMachine):
         secured = link._welcomed and link.connected  # Before that nobody has the keys to meet.
         if len(self.world.ends) < MOST_CHANNELS and link.over is None and secured:
             if not reserve:
+                SEEN["direct"] += 1
                 self.world.dial(MAIN, "lan")
             elif link.path:
                 self.world.dial(RESERVE)
@@ -459,5 +467,6 @@ class LinkMachineTests(SynchronousTestCase):
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        for what in ("replay", "overlap", "migration", "death", "over", "quiet", "fall back"):
+        wanted = "replay", "overlap", "migration", "death", "over", "quiet", "direct", "fall back"
+        for what in wanted:
             self.assertGreater(SEEN[what], 3, SEEN)

@@ -14,12 +14,14 @@ from relaytun.wire.frames import HEADER, HEADER_SIZE, Frame, Kind, Reader, Reset
 #: What a frame says: kind, flags, stream, value, payload.
 Said = tuple[int, int, int, int, bytes]
 
-EMPTY = [Kind.WELCOME, Kind.RESUME, Kind.OPEN, Kind.FIN, Kind.RST, Kind.PING, Kind.PONG]
+EMPTY = [Kind.WELCOME, Kind.RESUME, Kind.OPEN, Kind.FIN, Kind.RST]
 #: The least and the most bytes of each payload that is not empty, told apart from the module.
 BOUNDS = {
     Kind.HELLO: (17, 80),
     Kind.DATA: (1, 1024 * 1024),
     Kind.ACK: (8, 8),
+    Kind.PING: (0, 16384),
+    Kind.PONG: (0, 16384),
     Kind.DATAGRAM: (0, 65535),
 }
 
@@ -37,7 +39,7 @@ anything = st.one_of(
     frame_of([Kind.HELLO], st.binary(min_size=17, max_size=80)),
     frame_of([Kind.ACK], st.binary(min_size=8, max_size=8)),
     frame_of([Kind.DATA], st.binary(min_size=1, max_size=300)),
-    frame_of([Kind.DATAGRAM], st.binary(max_size=300)),
+    frame_of([Kind.PING, Kind.PONG, Kind.DATAGRAM], st.binary(max_size=300)),
 )
 
 
@@ -201,6 +203,18 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(data, encoded((Kind.ACK, 0, stream, received, limit.to_bytes(8, "big"))))
         (frame,) = Reader().feed(memoryview(data))
         self.assertEqual((frame.stream, frame.value, frame.limit), (stream, received, limit))
+
+    @given(numbers, st.binary(max_size=100), st.booleans())
+    def test_pong(self, value: int, payload: bytes, viewed: bool) -> None:
+        """A PING is answered with what it says."""
+        ping = Frame(Kind.PING, 0, 0, value, memoryview(payload) if viewed else payload)
+        self.assertEqual(frames.pong(ping), encoded((Kind.PONG, 0, 0, value, payload)))
+
+    def test_probe(self) -> None:
+        """One that fills packets is a PING like any other."""
+        (frame,) = Reader().feed(memoryview(frames.probe()))
+        self.assertEqual((frame.kind, len(frame.payload)), (Kind.PING, frames.PROBE))
+        self.assertEqual(len(frames.pong(frame)), HEADER_SIZE + frames.PROBE)
 
     @given(numbers, st.binary(max_size=100), st.booleans())
     def test_datagram(self, flow: int, payload: bytes, viewed: bool) -> None:
