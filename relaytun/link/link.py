@@ -262,7 +262,7 @@ class Link:
             self._detach(channel)
         if self.channels.expects(slot):  # It was to be replaced, or to replace another one.
             if arriving and self.visitor:
-                self._not_replaced(channel)
+                self._not_replaced(slot)
             return
         self._log.info(
             "link to {service}: channel lost: {why}; {count} streams go on when there is another",
@@ -400,12 +400,12 @@ class Link:
         if old is not None:
             self._detach(old, keep=bool(channel.path) and not old.path)
 
-    def _not_replaced(self, channel: Channel) -> None:
-        """Visitor: C{channel} came to nothing; the provider may have left the old one for it."""
+    def _not_replaced(self, slot: int) -> None:
+        """Visitor: what came to take C{slot} is lost; the provider may have left the old one."""
         old = self.channels[MAIN]
-        if channel.slot != MAIN or old is None or self.channels.is_coming(MAIN):
+        if slot != MAIN or old is None or self.channels.is_coming(MAIN):
             return
-        if channel.path and not old.path:
+        if not old.path:
             self._detach(old, keep=True)
             self.fall_back()
         elif old.failing:

@@ -276,6 +276,16 @@ class LinkMachine(RuleBasedStateMachine):
             elif link.path:
                 self.world.dial(RESERVE)
 
+    @rule(size=st.integers(0, 1500))
+    def direct_in_vain(self, size: int) -> None:
+        """It would, but the channel is lost again, when the provider may have heard of it."""
+        before = len(self.world.ends)
+        self.go_direct(reserve=False)
+        for near, far in self.world.ends[before:]:
+            near.write(size)
+            far.take()
+            self.world.cut(near)
+
     @rule()
     def fall_back(self) -> None:
         """It does not any more."""
