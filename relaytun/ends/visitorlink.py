@@ -185,8 +185,7 @@ class VisitorLink:
         if self.link.is_over() or not self.link.connected:
             channel.close()
             return False
-        self.link.attach(channel, MAIN)
-        return True
+        return await self.link.attach(channel, MAIN)
 
     def renew_session(self) -> None:
         """A server is there: only in a session of now it tells the clients of each other."""

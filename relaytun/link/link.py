@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -128,11 +129,15 @@ class Link:
         channel = self.channels.first
         return self.streams.open(channel.slot if channel is not None else MAIN, flags)
 
-    def attach(self, channel: Channel, slot: int) -> None:
-        """Visitor: a channel that is secured is to be one of this link's."""
+    def attach(self, channel: Channel, slot: int) -> Deferred[bool]:
+        """
+        Visitor: a channel that is secured is to be one of this link's.
+
+        @return: fires with whether it is, or came to nothing.
+        """
         if self.over is not None:
             channel.close()
-            return
+            return succeed(False)
         generation = self.channels.next_generation(slot)
         channel.slot, channel.generation, channel.owner = slot, generation, self
         if slot == RESERVE:
@@ -143,12 +148,12 @@ class Link:
         fresh = not self._welcomed
         channel.send(frames.hello(slot, generation, self.id, self.service, fresh))
         if slot == RESERVE:
-            return
+            return succeed(True)
         self._tell(channel)
         if fresh:
             self._carry(channel)  # The other side has nothing to say yet.
-        else:
-            self.channels.arriving.add(channel)
+            return succeed(True)
+        return self.channels.arrive(channel)
 
     def fall_back(self) -> Channel | None:
         """
@@ -180,7 +185,7 @@ class Link:
         if slot == RESERVE:
             return
         self._tell(channel)
-        self.channels.arriving.add(channel)
+        self.channels.arrive(channel)
 
     def drop(self, slot: int) -> None:
         """Do without the channel of C{slot}: its streams go on over the other one."""
@@ -252,8 +257,7 @@ class Link:
     def lost(self, channel: Channel, why: str) -> None:
         """A channel is over."""
         slot = channel.slot
-        arriving = channel in self.channels.arriving
-        self.channels.arriving.discard(channel)
+        arriving = self.channels.give_up(channel)
         if self.channels[slot] is channel:
             if slot == RESERVE:
                 self.channels.empty(RESERVE)
@@ -375,7 +379,7 @@ class Link:
         """The channel is proven, and both sides know where they are."""
         slot = channel.slot
         self._replace_with(channel)
-        self.channels.put(channel)
+        arrived = self.channels.put(channel)
         # One that was asked for where there was to be none is asked for again, if need be.
         self._bulk_wanted = self.channels[BULK_SLOT] is not None
         self._advanced_if_idle()
@@ -391,6 +395,7 @@ class Link:
             self._keeper.secured(self, channel)
         if channel.path and self.channels[RESERVE] is None:
             self._keeper.wants_channel(self, RESERVE)
+        arrived()
 
     def _replace_with(self, channel: Channel) -> None:
         """The one that has its slot goes, and so do those that were to have it before it."""

@@ -8,7 +8,9 @@ newer than another one of its slot if its generation is higher.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from twisted.internet.defer import Deferred
 
 from .channel import Channel
 from .stream import BULK_SLOT, MAIN
@@ -20,11 +22,12 @@ _SLOTS = MAIN, BULK_SLOT, RESERVE
 
 class Slots:
     """
-    @ivar arriving: channels that are proven, but do not carry yet.
+    @ivar arriving: channels that are proven, but do not carry yet; what fires with whether they
+        came to that.
     """
 
     def __init__(self) -> None:
-        self.arriving: set[Channel] = set()
+        self.arriving: dict[Channel, Deferred[bool]] = {}
         self._channels: list[Channel | None] = [None for _ in _SLOTS]
         self._generations = [0 for _ in _SLOTS]
 
@@ -58,10 +61,28 @@ class Slots:
         self._generations[slot] = generation
         return True
 
-    def put(self, channel: Channel) -> None:
-        """It has its slot from now on, which is empty."""
-        self.arriving.discard(channel)
+    def arrive(self, channel: Channel) -> Deferred[bool]:
+        """It is about to have its slot; @return: fires with whether it came to that."""
+        arrived: Deferred[bool] = Deferred()
+        self.arriving[channel] = arrived
+        return arrived
+
+    def give_up(self, channel: Channel) -> bool:
+        """It does not come to that, if it was to; @return: whether it was."""
+        arrived = self.arriving.pop(channel, None)
+        if arrived is not None:
+            arrived.callback(False)
+        return arrived is not None
+
+    def put(self, channel: Channel) -> Callable[[], None]:
+        """
+        It has its slot from now on, which is empty.
+
+        @return: to be called when it carries.
+        """
         self._channels[channel.slot] = channel
+        arrived = self.arriving.pop(channel, None)
+        return (lambda: None) if arrived is None else (lambda: arrived.callback(True))
 
     def empty(self, slot: int) -> None:
         """The channel of C{slot} has it no more."""
@@ -82,10 +103,12 @@ class Slots:
             for other in self.arriving
             if other.slot == channel.slot and other.generation < channel.generation
         ]
-        self.arriving.difference_update(older)
+        for each in older:
+            self.give_up(each)
         return older
 
     def clear(self) -> None:
         """There is none any more."""
         self._channels = [None for _ in _SLOTS]
-        self.arriving.clear()
+        for channel in list(self.arriving):
+            self.give_up(channel)

@@ -334,14 +334,18 @@ class ResumeTests(LinkCase):
         self.assertFalse(link.is_over())
 
     def test_unproven_channels_change_nothing(self) -> None:
-        """Channels that are lost before the other side answers leave everything as it is."""
-        near, _ = self.connected()
+        """After channels that are lost before the other side answers the old one goes on."""
+        near, far = self.connected()
+        link = self.pair.visitor.link
         for _ in range(20):
             newer, _ = self.pair.dial()
+            arrived = link.channels.arriving[newer]  # type: ignore[index]
             newer.lose()
-        link = self.pair.visitor.link
+            self.assertFalse(self.successResultOf(arrived))
+            self.pair.settle()
         self.assertIs(link.channels[MAIN], near)
-        self.assertEqual(link.channels.arriving, set())
+        self.assertIs(self.pair.far.link.channels[MAIN], far)
+        self.assertEqual(link.channels.arriving, {})
 
     def test_silent_arrival(self) -> None:
         """A channel that falls silent before it carries is given up; it is missed if it has to."""

@@ -260,6 +260,12 @@ class Lab:
             near = self.gateway(host)
             self._rules(host, "ip lab_cut", _CUT.format(near=near, what=what))
 
+    def cut_large(self, most: int) -> None:
+        """No packet of the other client's with more than C{most} bytes arrives; nobody is told."""
+        for host in "ab":
+            rules = _CUT.format(near=self.gateway(host), what=f"meta length > {most}")
+            self._rules(host, "ip lab_cut", rules)
+
     def block_udp(self, *hosts: str) -> None:
         """No UDP to or from these hosts, by default both clients; nobody is told."""
         self._block(hosts, "meta l4proto udp")

@@ -92,6 +92,18 @@ class MoveTests(SynchronousTestCase):
             traffic.finish()
         daemons.check_logs()
 
+    def test_large_packets_are_lost(self) -> None:
+        """A path that lets only small packets through is not used; by UDP these are enough."""
+        daemons = self.daemons("portrest", "portrest")
+        daemons.lab.cut_large(1300)
+        with daemons.stream() as stream:
+            traffic = Traffic(stream, MIB)
+            daemons.await_path("quic".__eq__)
+            moves(traffic)
+            traffic.finish()
+            self.assertLess(traffic.pause, PAUSE)
+        daemons.check_logs()
+
     def test_one_way(self) -> None:
         """Only the provider sends, and is heard no more: the visitor finds out by itself."""
         daemons = self.daemons("portrest+rst", "portrest+rst")
