@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import select
 import socket
 import ssl
 import struct
@@ -56,9 +57,51 @@ def preamble(
     return head + hmac.new(key, head, hashlib.sha256).digest()[:16]
 
 
+class TakingTurns(ssl.SSLSocket):
+    """
+    TLS that one thread may read with C{recv} while another one writes, as websockets does.
+
+    OpenSSL lets only one at a time use a connection, and Python (3.11) does not see to it: what is
+    written while a session ticket is read, just behind the handshake, may never be sent, without
+    an error, or go out encrypted wrongly.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> TakingTurns:
+        self = super().__new__(cls, *args, **kwargs)
+        self._turn = threading.Lock()
+        return self
+
+    def settimeout(self, value: float | None) -> None:
+        with self._turn:
+            super().settimeout(value)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        with self._turn:
+            return super().send(data, flags)
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Waits between its turns, not in one: a ticket can be all that there is to be read."""
+        while True:
+            with self._turn:
+                patience = self.gettimeout()
+                super().settimeout(0)
+                try:
+                    return super().recv(buflen, flags)
+                except ssl.SSLWantReadError:
+                    if patience == 0:
+                        raise
+                finally:
+                    super().settimeout(patience)
+            waiting = select.poll()
+            waiting.register(self, select.POLLIN)
+            if not waiting.poll(None if patience is None else patience * 1000):
+                raise TimeoutError("the read operation timed out")
+
+
 def insecure_context() -> ssl.SSLContext:
     """TLS without a check of the certificate: its fingerprint is compared instead."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = TakingTurns
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ try:
     from websockets.exceptions import ConnectionClosedOK
     from websockets.sync.client import connect
     from websockets.sync.server import ServerConnection, serve
+
+    from ..foreign_client import insecure_context
 except ImportError:
     websockets = False
 else:
@@ -125,8 +126,7 @@ class HttpPrograms(ProcessTestCase):
         with serve(echo, "127.0.0.1", 0, max_size=None) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             addresses = self.start_port(server.socket.getsockname()[1])
-            trusting = ssl.create_default_context()
-            trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+            trusting = insecure_context()
             for address in addresses:
                 context = trusting if address.startswith("s") else None
                 with connect(f"ws{address}x", ssl=context, max_size=None) as connection:
