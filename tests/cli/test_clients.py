@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.cli.clients import rows
+from relaytun.cli.clients import rows, session_row, sessions_of, with_sessions
 from relaytun.wire.messages import ClientEntry, Service
 
 
@@ -37,3 +39,49 @@ class RowTests(SynchronousTestCase):
         """A client that offers nothing is listed, too."""
         entry = ClientEntry(id="a", status="online", services=())
         self.assertEqual(list(rows(entry)), [("a", "online", "", "", "")])
+
+
+class SessionTests(SynchronousTestCase):
+    """What the daemon beside it knows."""
+
+    SESSION = {  # noqa: RUF012
+        "id": "0123456789abcdef" * 2,
+        "peer": "a",
+        "service": "web",
+        "role": "visitor",
+        "mode": "link",
+        "path": "relay",
+        "rtt": 0.0125,
+        "streams": 1,
+        "whyNotDirect": "both are behind hard NATs",
+    }
+
+    def test_row(self) -> None:
+        """A row has what tells one session from another, its path and its round trip."""
+        self.assertEqual(
+            session_row(self.SESSION), ("01234567", "a", "web", "visitor", "relay", "12.5 ms")
+        )
+        self.assertEqual(session_row(self.SESSION | {"rtt": None})[-1], "-")
+
+    def test_json(self) -> None:
+        """A client has its own sessions only; without any it is as the server told it."""
+        entries = [ClientEntry(id=name, status="online", services=()) for name in "ab"]
+        first, second = (with_sessions(entry, [self.SESSION]) for entry in entries)
+        self.assertEqual(second, {"id": "b", "status": "online", "services": ()})
+        self.assertEqual(
+            first["sessions"],
+            [
+                {
+                    "id": self.SESSION["id"],
+                    "service": "web",
+                    "role": "visitor",
+                    "path": "relay",
+                    "rtt": 0.0125,
+                    "whyNotDirect": "both are behind hard NATs",
+                }
+            ],
+        )
+
+    def test_no_daemon(self) -> None:
+        """Without one there are none, and nothing is wrong."""
+        self.assertEqual(sessions_of(Path(self.mktemp())), [])

@@ -259,6 +259,22 @@ class Clients(CommandTestCase):
             },
         )
 
+    def test_sessions(self) -> None:
+        """Beside the daemon it shows which way the sessions with others take, and why."""
+        self.start_server()
+        self.start_provider(self.echo.port)
+        config = f"--config={self.folder}/provider.ini"
+        self.assertNotIn("sessions", self.relaytun("clients", config)[1])
+        process = self.start("connect", *RELAYTUN, "connect", *self.connect_options())
+        self.assert_echo(self.port_of(process))
+        code, out, err = self.relaytun("clients", config)
+        self.assertEqual((code, err), (0, ""))
+        table = out.partition("sessions with this client:\n")[2].splitlines()
+        self.assertEqual(table[0].split(), ["session", "peer", "service", "role", "path", "rtt"])
+        (session,) = self.status("provider")["sessions"]
+        known = [session["id"][:8], session["peer"], "echo", "provider", session["path"]]
+        self.assertEqual(table[1].split()[:5], known)
+
     def test_beside_the_daemon(self) -> None:
         """Neither C{clients} nor C{connect} displaces the daemon that they share all with."""
         self.start_server()
