@@ -48,6 +48,15 @@ table ip lab_cut {{
     }}
 }}
 """
+#: Of the server, which answers nobody new.
+_REFUSE = """
+table ip lab_refuse {
+    chain arriving {
+        type filter hook prerouting priority raw; policy accept;
+        tcp flags & (syn | ack) == syn drop
+    }
+}
+"""
 #: Dropped at the device, since a program is told when it happens above.
 _BLOCK = """
 table netdev lab_block {{
@@ -265,6 +274,10 @@ class Lab:
         for host in "ab":
             rules = _CUT.format(near=self.gateway(host), what=f"meta length > {most}")
             self._rules(host, "ip lab_cut", rules)
+
+    def refuse(self, new: bool = True) -> None:
+        """Whether the server takes C{new} TCP connections no more; those that there are go on."""
+        self._rules("s", "ip lab_refuse", _REFUSE if new else "")
 
     def block_udp(self, *hosts: str) -> None:
         """No UDP to or from these hosts, by default both clients; nobody is told."""

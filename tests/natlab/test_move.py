@@ -43,16 +43,20 @@ class MoveTests(SynchronousTestCase):
         """
         A transfer goes over a path, over the relay, and over a direct path again.
 
+        When the path is lost the server takes no new connections: what was in reserve serves.
+
         @param without: the protocol that never passes.
         """
         lab = daemons.lab
         daemons.await_path(path.__eq__)
         moves(traffic)
         traffic.pause = 0.0
+        lab.refuse()
         lab.cut_direct()
         daemons.await_path("relay".__eq__)
         moves(traffic)
         self.assertLess(traffic.pause, PAUSE)
+        lab.refuse(False)
         if without:
             lab.cut_direct(without)
         else:
