@@ -29,6 +29,7 @@ from ..wire.frames import Kind, Reader
 from .handshake import PROTOCOL, HandshakeError, explain
 from .parties import Owner
 from .pulse import RELAYED, RESTING, Pace, Pulse
+from .records import RECORD, RecordConnection, Space
 
 #: Seconds for the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -39,13 +40,11 @@ WORN = 32 * 1024**3
 ENOUGH = 256 * 1024
 #: Bytes that may wait in any case: more than everybody's acks and resets at once.
 MOST_WAITING = 4 * 1024 * 1024
-#: The most plaintext of a TLS record (RFC 8446, section 5.1).
-_RECORD = 16 * 1024
 #: The most that one channel reads before it hands on.
 _TURN = 256 * 1024
 #: One for all: what is read is handed on, or copied, before the next channel reads.
-_BUFFER = memoryview(bytearray(_TURN))
-_CIPHER = memoryview(bytearray(_TURN))
+_PLAIN = Space(_TURN)
+_CIPHER = Space(_TURN + _TURN // 512 + 1024)  # Each record of 16 KiB grows by 22 bytes.
 
 
 @implementer(IReadWriteDescriptor)
@@ -64,7 +63,7 @@ class Channel:
         self,
         reactor: IReactor,
         sock: socket.socket,
-        tls: SSL.Connection,
+        tls: RecordConnection,
         pace: Pace = RELAYED,
         path: str = "",
     ) -> None:
@@ -83,7 +82,7 @@ class Channel:
         self._shaking = True
         self._queue: deque[memoryview | bytes] = deque()
         self._queued = 0
-        self._cipher = memoryview(b"")
+        self._left = memoryview(b"")  # Of what TLS has made.
         self._blocked = False
         self._moved = 0
         self._flush: IDelayedCall | None = None
@@ -134,7 +133,7 @@ class Channel:
         self._queued += len(frame)
         if self._blocked:
             return
-        if len(frame) >= _RECORD:
+        if len(frame) >= RECORD:
             self.flush()
         elif self._flush is None:
             self._flush = self._reactor.callLater(0, self._turn_over)
@@ -145,30 +144,42 @@ class Channel:
 
     def flush(self) -> None:
         """Write what waits to be written, as far as it goes."""
-        queue, tls = self._queue, self.tls
         try:
             while self.open:
-                if not self._cipher:
-                    if not queue:
-                        return
-                    size = 0
-                    while queue and size < _TURN:
-                        frame = queue.popleft()
-                        if len(frame) < _RECORD and queue:
-                            frame = self._join(frame)
-                        tls.send(frame)
-                        size += len(frame)
-                    self._queued -= size
-                    self._moved += size
-                    # Each record of 16 KiB grows by 22 bytes; what is left is read next time.
-                    self._cipher = memoryview(tls.bio_read(size + size // 512 + 1024))
-                self._cipher = self._cipher[self._sock.send(self._cipher) :]
-                if not self._cipher:
-                    self._cipher = self._more_cipher()
+                if self._left:
+                    self._left = self._left[self._sock.send(self._left) :]
+                elif not self._write_cipher() and not self._encrypt():
+                    return
         except BlockingIOError:
             self._block()
         except (SSL.Error, OSError) as error:
             self._lose(explain(error))
+
+    def _encrypt(self) -> bool:
+        """Take a block of what waits; @return: whether anything did."""
+        queue, size = self._queue, 0
+        while queue and size < _TURN:
+            frame = queue.popleft()
+            if len(frame) < RECORD and queue:
+                frame = self._join(frame)
+            self.tls.send(frame)
+            size += len(frame)
+        self._queued -= size
+        self._moved += size
+        return bool(size)
+
+    def _write_cipher(self) -> bool:
+        """Write what TLS has made of it, and keep what does not go; @return: whether it had any."""
+        cipher = self.tls.read_cipher(_CIPHER)
+        if not cipher:
+            return False
+        try:
+            sent = self._sock.send(cipher)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(cipher):
+            self._left = memoryview(bytes(cipher[sent:]))
+        return True
 
     def secret(self, label: bytes, size: int) -> bytes:
         """
@@ -215,7 +226,7 @@ class Channel:
                 call.cancel()
         self._queue.clear()
         self._queued = 0
-        self._cipher = memoryview(b"")
+        self._left = memoryview(b"")
         self._sock.close()
 
     # For its pulse.
@@ -250,7 +261,7 @@ class Channel:
             self._lose("the other side takes nothing")
             return
         try:
-            size = self._sock.recv_into(_CIPHER)
+            size = self._sock.recv_into(_CIPHER.view)
         except BlockingIOError:
             return
         except OSError as error:
@@ -261,7 +272,7 @@ class Channel:
             return
         self._pulse.heard = self._reactor.seconds()
         self._moved += size
-        self.tls.bio_write(_CIPHER[:size])
+        self.tls.bio_write(_CIPHER.view[:size])
         if self._shaking:
             self._shake()
         if not self._shaking and self.open:
@@ -299,34 +310,21 @@ class Channel:
         self.secured.callback(None)
 
     def _send_handshake(self) -> None:
-        more = bytes(self._more_cipher())
-        if more:
-            self._spoke = self._reactor.seconds()
-        self._cipher = memoryview(bytes(self._cipher) + more)
+        try:
+            if not self._left and self._write_cipher():
+                self._spoke = self._reactor.seconds()
+        except OSError as error:
+            self._lose(explain(error))
         self.flush()
 
-    def _more_cipher(self) -> memoryview:
-        try:
-            return memoryview(self.tls.bio_read(_TURN))
-        except SSL.WantReadError:
-            return memoryview(b"")
-
     def _decrypt(self) -> None:
-        lost: str | None = None
-        more = True
-        while more and self.open:
-            filled = 0
-            try:
-                while filled <= _TURN - _RECORD:
-                    filled += self.tls.recv_into(_BUFFER[filled:], _RECORD)
-            except SSL.WantReadError:
-                more = False
-            except SSL.Error as error:
-                lost, more = explain(error), False
+        error: SSL.Error | None = None
+        while error is None and self.open:
+            filled, error = self.tls.read_records(_PLAIN)
             if filled:
-                self._hand_on(_BUFFER[:filled])
-        if lost is not None:
-            self._lose(lost)
+                self._hand_on(_PLAIN.view[:filled])
+        if error is not None and not isinstance(error, SSL.WantReadError):
+            self._lose(explain(error))
 
     def _hand_on(self, data: memoryview) -> None:
         try:
@@ -349,7 +347,7 @@ class Channel:
         queue = self._queue
         parts = [first]
         size = len(first)
-        while queue and size + len(queue[0]) <= _RECORD:
+        while queue and size + len(queue[0]) <= RECORD:
             size += len(queue[0])
             parts.append(queue.popleft())
         return b"".join(parts)

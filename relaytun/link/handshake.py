@@ -13,6 +13,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from .identity import Identity, der, fingerprint
+from .records import RecordConnection
 
 #: What both sides say by ALPN, so that no TLS of another kind is mistaken for this.
 PROTOCOL = b"relaytun/1"
@@ -60,12 +61,12 @@ class LinkTLS:
         self._contexts[True].set_alpn_protos([PROTOCOL])
         self._contexts[False].set_alpn_select_callback(_choose)
 
-    def connection(self, visitor: bool, peer: Peer) -> SSL.Connection:
+    def connection(self, visitor: bool, peer: Peer) -> RecordConnection:
         """
         @param visitor: whether this side is the visitor, which is the TLS client.
         @return: a connection on memory, before its handshake.
         """
-        connection = SSL.Connection(self._contexts[visitor], None)
+        connection = RecordConnection(self._contexts[visitor], None)
         connection.set_app_data(peer)
         if visitor:
             connection.set_connect_state()

@@ -14,6 +14,7 @@ from relaytun.link import handshake
 from relaytun.link.channel import Channel
 from relaytun.link.handshake import HandshakeError, Peer, explain
 from relaytun.link.identity import Identity
+from relaytun.link.records import RecordConnection
 from relaytun.wire import frames
 from relaytun.wire.frames import Kind, header
 
@@ -22,7 +23,7 @@ from .sockets import PROVIDER, STRANGER, TLS, VISITOR, Ends, Loop
 
 def other_tls(
     identity: Identity | None, visitor: bool, change: Callable[[SSL.Context], Any]
-) -> SSL.Connection:
+) -> RecordConnection:
     """A TLS end that is not ours, and trusts everybody."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD if visitor else SSL.TLS_SERVER_METHOD)
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
@@ -31,7 +32,7 @@ def other_tls(
         context.use_privatekey(crypto.PKey.from_cryptography_key(identity.key))
         context.use_certificate(crypto.X509.from_cryptography(identity.certificate))
     change(context)
-    connection = SSL.Connection(context, None)
+    connection = RecordConnection(context, None)
     (connection.set_connect_state if visitor else connection.set_accept_state)()
     return connection
 
