@@ -92,31 +92,9 @@ class Attempt:
 
     def start(self) -> Deferred[None]:
         """Begin."""
-        tcp, udp = self._of("tcp"), self._of("udp")
-        if tcp and self._ours.tcp_port:
-            self._open("0.0.0.0", self._ours.tcp_port, tcp)
-        if self._ours.tcp6_port and any(":" in host for host, _ in tcp):
-            self._open("::", self._ours.tcp6_port, tcp, only_ipv6)
-        self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
-        sock = self._ours.take_udp()
-        if sock is not None and udp and (self._with_quic or self.datagrams is not None):
-            session_id, attempt = self._theirs.session_id, self._theirs.attempt
-            session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
-            self._punch = UdpPunch(
-                self._reactor,
-                sock,
-                self._key,
-                session,
-                self._visitor,
-                udp,
-                hard=self._hard(),
-                first_hops=first_hops(attempt),
-            )
-            self._left += 1
-            self._punching = True
-            self._punch.start().addCallbacks(self._punched, self._not_punched)
-        elif sock is not None:
-            sock.close()
+        # First, while the next ports of a hard NAT are those that were predicted.
+        self._start_udp(self._of("udp"))
+        self._start_tcp(self._of("tcp"))
         self._way_over(None)
         return self._done
 
@@ -126,6 +104,7 @@ class Attempt:
             (each.address, each.port)
             for each in self._theirs.candidates
             if each.protocol == protocol
+            and each.kind != "predicted"
             and (not self.lan_only or (each.kind == "host" and is_local(each.address)))
         ][:MOST]
 
@@ -141,10 +120,21 @@ class Attempt:
         allowed = not self.lan_only and self._hard_nat != "no"
         if mine == other or not reflexive or not allowed:
             return None
-        step = self._ours.step if mine else self._theirs.step
-        return Hard(mine, reflexive[-1], step, self._hard_nat)  # type: ignore[arg-type]
+        predicted = tuple(
+            (each.address, each.port)
+            for each in (self._ours if mine else self._theirs).candidates
+            if each.kind == "predicted"
+        )
+        return Hard(mine, reflexive[-1], predicted, self._hard_nat)  # type: ignore[arg-type]
 
     # --- TCP ------------------------------------------------------------------------------------
+
+    def _start_tcp(self, candidates: list[tuple[str, int]]) -> None:
+        if candidates and self._ours.tcp_port:
+            self._open("0.0.0.0", self._ours.tcp_port, candidates)
+        if self._ours.tcp6_port and any(":" in host for host, _ in candidates):
+            self._open("::", self._ours.tcp6_port, candidates, only_ipv6)
+        self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
 
     def _open(
         self,
@@ -184,6 +174,27 @@ class Attempt:
                 opening.stop()
 
     # --- UDP ------------------------------------------------------------------------------------
+
+    def _start_udp(self, candidates: list[tuple[str, int]]) -> None:
+        sock = self._ours.take_udp()
+        if sock is not None and candidates and (self._with_quic or self.datagrams is not None):
+            session_id, attempt = self._theirs.session_id, self._theirs.attempt
+            session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
+            self._punch = UdpPunch(
+                self._reactor,
+                sock,
+                self._key,
+                session,
+                self._visitor,
+                candidates,
+                hard=self._hard(),
+                first_hops=first_hops(attempt),
+            )
+            self._left += 1
+            self._punching = True
+            self._punch.start().addCallbacks(self._punched, self._not_punched)
+        elif sock is not None:
+            sock.close()
 
     def _punched(self, path: UdpPath) -> None:
         self._punching = False

@@ -77,13 +77,12 @@ class Gathered(Protocol):
     What one side has to offer for one attempt, and the sockets behind it.
 
     @ivar candidates: where it may be reached.
-    @ivar nat, step, quic: as in the messages.
+    @ivar nat, quic: as in the messages.
     @ivar rtt: seconds to the server and back.
     """
 
     candidates: tuple[Candidate, ...]
     nat: str
-    step: int
     rtt: float
     quic: bool
 
@@ -296,7 +295,6 @@ class Direct:
                     generation=self._generation,
                     candidates=_udp(ours.candidates) if alone else ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
-                    step=ours.step,
                     rtt=ours.rtt,
                     quic=ours.quic and not alone,
                 )
@@ -331,7 +329,6 @@ class Direct:
                     generation=offer.generation,
                     candidates=ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
-                    step=ours.step,
                     rtt=ours.rtt,
                     quic=ours.quic,
                 )

@@ -15,7 +15,7 @@ from twisted.internet.error import DNSLookupError
 from ..ends.resolve import addresses_of
 from ..interfaces import IReactor
 from ..nat import quic
-from ..nat.classify import NatKind, classify
+from ..nat.classify import NatKind, classify, next_places
 from ..nat.interfaces import local_address_towards, local_addresses
 from ..nat.reflection import Reflection, ask
 from ..nat.tcpopen import share_port
@@ -23,8 +23,9 @@ from ..nat.tcpreflection import TCPReflection, reusable
 from ..wire.messages import Candidate, RelayAddress
 from .mapping import Mapping, Mappings
 
-#: Candidates of one protocol.
-MOST = 8
+#: Candidates of one protocol that are known, and of all that are offered, predicted ones too.
+MOST = 6
+MOST_IN_ALL = 16
 #: Where only a mapped port helps for certain, so that the router is waited for.
 _DIFFICULT = {NatKind.HARD.value, NatKind.BLOCKED.value}
 
@@ -42,7 +43,6 @@ class Offer:
     def __init__(self) -> None:
         self.candidates: tuple[Candidate, ...] = ()
         self.nat = NatKind.BLOCKED.value
-        self.step = 0
         self.rtt = 0.0
         self.quic = quic.AVAILABLE
         self.asked = False
@@ -104,15 +104,18 @@ class Gathering:
         reflectors: Callable[[], Sequence[RelayAddress]],
         mappings: Mappings | None,
         lan_only: bool,
+        predicts: bool = True,
     ) -> None:
         """
         @param mappings: of the router's ports, if that is to be asked for any.
         @param lan_only: whether only this client's own addresses are wanted.
+        @param predicts: whether the ports that a hard NAT will give next are offered.
         """
         self._reactor = reactor
         self._reflectors = reflectors
         self._mappings = mappings
         self._lan_only = lan_only
+        self._predicts = predicts
 
     async def offer(self) -> Offer:
         """Find out where this client may be reached."""
@@ -132,6 +135,7 @@ class Gathering:
         offer.udp.bind(("0.0.0.0", 0))
         udp_port = offer.udp.getsockname()[1]
         local = local_addresses()
+        predicted: list[tuple[str, int]] = []
         seen, seen_tcp = Reflection(), Reflection()
         if any(":" in host for host in local):
             offer.hold_tcp6()
@@ -143,7 +147,9 @@ class Gathering:
             here = local_address_towards(places[0][0]) or "0.0.0.0"
             nat = classify((here, udp_port), seen.external)
             offer.asked = True
-            offer.nat, offer.step = nat.kind.value, nat.step
+            offer.nat = nat.kind.value
+            if self._predicts and seen.external:
+                predicted = next_places(nat, seen.external[-1])
             offer.rtt = min(60.0, seen.rtt or seen_tcp.rtt or 0.0)
         else:
             offer.hold_tcp()
@@ -151,10 +157,15 @@ class Gathering:
         for mapping in list(offer.mappings.values()):
             passed = self._reactor.seconds() - began
             await mapping.within(self._patience(offer) - passed)
-        offer.candidates = (
+        known = (
             *_candidates("tcp", _hosts(local, offer.tcp_port, offer.tcp6_port), seen_tcp, offer),
             *_candidates("udp", _hosts(local, udp_port, 0), seen, offer),
         )
+        guessed = (
+            Candidate(kind="predicted", protocol="udp", address=host, port=port)
+            for host, port in predicted
+        )
+        offer.candidates = (*known, *guessed)[:MOST_IN_ALL]
 
     def _ask_router(self, offer: Offer, udp_port: int) -> None:
         if self._mappings is None:

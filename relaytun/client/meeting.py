@@ -98,7 +98,9 @@ class ClientNetwork:
         @param use: gets each connection that a link uses from then on.
         """
         self._reactor = reactor
-        self._gathering = Gathering(reactor, reflectors, mappings, lan_only)
+        self._gathering = Gathering(
+            reactor, reflectors, mappings, lan_only, predicts=hard_nat != "no"
+        )
         self._lan_only = lan_only
         self._hard_nat = hard_nat
         self._use = use

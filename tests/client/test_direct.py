@@ -36,7 +36,6 @@ class FakeOffer:
 
     candidates = (HERE,)
     nat = "easy"
-    step = 0
     rtt = 0.25
     quic = True
 

@@ -38,9 +38,7 @@ class FakeNetwork:
     def gather(self) -> Deferred[Any]:
         """Nothing at all."""
         return succeed(
-            SimpleNamespace(
-                candidates=(), nat="easy", step=0, rtt=0.0, quic=True, close=lambda: None
-            )
+            SimpleNamespace(candidates=(), nat="easy", rtt=0.0, quic=True, close=lambda: None)
         )
 
     def meet(self, ours: Any, theirs: Any, key: bytes, *more: Any) -> Deferred[None]:
@@ -95,9 +93,7 @@ class DirectCase(SynchronousTestCase):
         assert isinstance(offer, MeetingOffer)
         common: dict[str, Any] = {"session_id": ID, "attempt": offer.attempt}
         self.direct.received(
-            MeetingAnswer(
-                **common, generation=1, candidates=(), nat="easy", step=0, rtt=0.0, quic=True
-            )
+            MeetingAnswer(**common, generation=1, candidates=(), nat="easy", rtt=0.0, quic=True)
         )
         self.direct.received(Go(**common, delay=0.0))
         self.clock.advance(0)
@@ -219,7 +215,6 @@ class ProviderTests(DirectCase):
                 generation=generation,
                 candidates=(),
                 nat="easy",
-                step=0,
                 rtt=0.0,
                 quic=True,
             )

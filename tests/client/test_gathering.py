@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client import gathering as module
-from relaytun.client.gathering import MOST, Gathering, Offer, gathered
+from relaytun.client.gathering import MOST, MOST_IN_ALL, Gathering, Offer, gathered
 from relaytun.nat.portmap import MappedPort
 from relaytun.nat.reflection import Reflection
 from relaytun.wire.messages import RelayAddress
@@ -107,12 +107,15 @@ class GatheringTests(SynchronousTestCase):
         self.asked.append(places)
         return self.udp
 
-    def gather(self, lan_only: bool = False, mappings: Any = None) -> Deferred[Offer]:
+    def gather(
+        self, lan_only: bool = False, mappings: Any = None, predicts: bool = True
+    ) -> Deferred[Offer]:
         gathering = Gathering(
             self.clock,  # type: ignore[arg-type]
             lambda: self.reflectors,
             mappings,
             lan_only,
+            predicts,
         )
         return gathered(gathering)
 
@@ -149,8 +152,7 @@ class GatheringTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(
-            (offer.nat, offer.step, offer.rtt, offer.asked, offer.tcp_port),
-            ("easy", 0, 0.25, True, 4000),
+            (offer.nat, offer.rtt, offer.asked, offer.tcp_port), ("easy", 0.25, True, 4000)
         )
 
     def test_open(self) -> None:
@@ -161,12 +163,24 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(kinds, ["reflexive"])
 
     def test_hard(self) -> None:
-        """All places are offered where a router gives one port after the other."""
+        """Where a router gives one port after the other, those are offered, and the next ones."""
         self.seen(5001, 5003)
         offer = self.offer()
-        self.assertEqual((offer.nat, offer.step), ("hard", 2))
+        self.assertEqual(offer.nat, "hard")
         ports = [each.port for each in offer.candidates if each.kind == "reflexive"]
         self.assertEqual(ports, [4001, 5001, 5003])
+        self.assertEqual(
+            [each for each in self.candidates(offer) if each[1] == "predicted"],
+            [("udp", "predicted", OUTER, port) for port in range(5005, 5025, 2)],
+        )
+
+    def test_unpredictable(self) -> None:
+        """Nothing is predicted where it cannot be, or the configuration does not let it."""
+        for ports, predicts in (((5001, 5001), True), ((5001, 9000), True), ((5001, 5002), False)):
+            self.tcp = FakeTCPReflection()
+            self.seen(*ports)
+            kinds = {each.kind for each in self.offer(predicts=predicts).candidates}
+            self.assertEqual(kinds, {"host", "reflexive"})
 
     def test_blocked(self) -> None:
         """Where no reflector answers over UDP, TCP tells the time that it takes."""
@@ -178,8 +192,13 @@ class GatheringTests(SynchronousTestCase):
         """What is seen outside is worth more than many own addresses."""
         self.local = [f"10.0.0.{number}" for number in range(1, 11)]
         self.seen(5001, 5003)
-        udp = [each.kind for each in self.offer().candidates if each.protocol == "udp"]
-        self.assertEqual(udp, ["host"] * (MOST - 2) + ["reflexive"] * 2)
+        candidates = self.offer().candidates
+        udp = [each.kind for each in candidates if each.protocol == "udp"]
+        self.assertEqual(
+            udp,
+            ["host"] * (MOST - 2) + ["reflexive"] * 2 + ["predicted"] * (MOST_IN_ALL - 2 * MOST),
+        )
+        self.assertEqual(len(candidates), MOST_IN_ALL)
 
     def test_lan(self) -> None:
         """With C{direct = lan} nobody is asked, and only own addresses are offered."""

@@ -439,22 +439,24 @@ class MeetingTests(MeetingCase):
         self.assertEqual(self.fails("blocked", "easy"), "no UDP, and no TCP")
 
     def hard(self, ours: str, theirs: str, **fields: Any) -> Any:
-        """What is guessed between clients behind these NATs."""
-        self.ours.nat, self.ours.step = ours, 1
+        """What is guessed between clients behind these NATs, each of which predicts a port."""
+        self.ours.nat = ours
+        self.ours.candidates = (self.candidate(kind="predicted", port=51),)
         self.ours.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(self.ours.udp.close)
-        self.meet(self.candidate(**fields), nat=theirs, step=2)
+        self.meet(self.candidate(**fields), self.candidate(kind="predicted", port=52), nat=theirs)
         return self.punches[-1].more["hard"]
 
     def test_hard(self) -> None:
-        """Ports are guessed if exactly one NAT is hard, by its step, at the seen address."""
+        """Ports are guessed if exactly one NAT is hard: what that side predicts, and no sooner."""
         self.udp.close()
-        for ours, theirs, mine, step in (("hard", "easy", True, 1), ("open", "hard", False, 2)):
+        for ours, theirs, mine, port in (("hard", "easy", True, 51), ("open", "hard", False, 52)):
             hard = self.hard(ours, theirs)
             self.assertEqual(
-                (hard.mine, hard.address, hard.step, hard.policy),
-                (mine, ("203.0.113.1", 5), step, "predict"),
+                (hard.mine, hard.address, hard.predicted, hard.policy),
+                (mine, ("203.0.113.1", 5), (("203.0.113.1", port),), "predict"),
             )
+            self.assertEqual(self.punches[-1].candidates, [("203.0.113.1", 5)])
         self.assertIsNone(self.hard("hard", "hard"))
         self.assertIsNone(self.hard("easy", "blocked"))
         self.assertIsNone(self.hard("hard", "easy", kind="host"))
