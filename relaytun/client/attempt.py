@@ -24,7 +24,7 @@ from ..interfaces import IReactor
 from ..nat import quic
 from ..nat.candidates import TIMEOUT, NoPath, first_hops
 from ..nat.classify import NatKind
-from ..nat.guessing import Hard
+from ..nat.guessing import Hard, weaker
 from ..nat.interfaces import is_local, local_address_towards
 from ..nat.path import UdpPath
 from ..nat.punching import UdpPunch
@@ -65,7 +65,6 @@ class Attempt:
         key: bytes,
         visitor: bool,
         found: Found,
-        hard_nat: str,
         use: Callable[[Way], None],
     ) -> None:
         self._reactor = reactor
@@ -74,7 +73,6 @@ class Attempt:
         self._key = key
         self._visitor = visitor
         self._found = found
-        self._hard_nat = hard_nat
         self._use = use
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._openings: list[TcpOpen] = []
@@ -117,15 +115,15 @@ class Attempt:
             for each in self._theirs.candidates
             if each.protocol == "udp" and each.kind == "reflexive"
         ]
-        allowed = not self.lan_only and self._hard_nat != "no"
-        if mine == other or not reflexive or not allowed:
+        policy = weaker(self._ours.hard_nat, self._theirs.hard_nat)
+        if mine == other or not reflexive or policy == "no":
             return None
         predicted = tuple(
             (each.address, each.port)
             for each in (self._ours if mine else self._theirs).candidates
             if each.kind == "predicted"
         )
-        return Hard(mine, reflexive[-1], predicted, self._hard_nat)  # type: ignore[arg-type]
+        return Hard(mine, reflexive[-1], predicted, policy)
 
     # --- TCP ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ..ends.resolve import addresses_of
 from ..interfaces import IReactor
 from ..nat import quic
 from ..nat.classify import NatKind, classify, next_places
+from ..nat.guessing import Policy
 from ..nat.interfaces import local_address_towards, local_addresses
 from ..nat.reflection import Reflection, ask
 from ..nat.tcpopen import share_port
@@ -43,6 +44,7 @@ class Offer:
     def __init__(self) -> None:
         self.candidates: tuple[Candidate, ...] = ()
         self.nat = NatKind.BLOCKED.value
+        self.hard_nat: Policy = "no"
         self.rtt = 0.0
         self.quic = quic.AVAILABLE
         self.asked = False
@@ -104,22 +106,24 @@ class Gathering:
         reflectors: Callable[[], Sequence[RelayAddress]],
         mappings: Mappings | None,
         lan_only: bool,
-        predicts: bool = True,
+        hard_nat: Policy,
     ) -> None:
         """
         @param mappings: of the router's ports, if that is to be asked for any.
         @param lan_only: whether only this client's own addresses are wanted.
-        @param predicts: whether the ports that a hard NAT will give next are offered.
+        @param hard_nat: what this client lets be guessed; the ports that a hard NAT will give next
+            are offered only if that is allowed.
         """
         self._reactor = reactor
         self._reflectors = reflectors
         self._mappings = mappings
         self._lan_only = lan_only
-        self._predicts = predicts
+        self._hard_nat: Policy = "no" if lan_only else hard_nat
 
     async def offer(self) -> Offer:
         """Find out where this client may be reached."""
         offer = Offer()
+        offer.hard_nat = self._hard_nat
         try:
             await self._fill(offer)
         except BaseException:
@@ -148,7 +152,7 @@ class Gathering:
             nat = classify((here, udp_port), seen.external)
             offer.asked = True
             offer.nat = nat.kind.value
-            if self._predicts and seen.external:
+            if offer.hard_nat != "no" and seen.external:
                 predicted = next_places(nat, seen.external[-1])
             offer.rtt = min(60.0, seen.rtt or seen_tcp.rtt or 0.0)
         else:

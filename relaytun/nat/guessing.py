@@ -20,7 +20,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -28,7 +28,7 @@ from ..interfaces import IReactor
 from .candidates import GUESSING
 from .udpsocket import UdpSocket
 
-#: What may be guessed: nothing, the ports that come next, or many ports, too.
+#: What may be guessed, from the weakest: nothing, the ports that come next, or many ports, too.
 Policy: TypeAlias = Literal["no", "predict", "birthday"]
 
 #: Sockets that the hard side opens.
@@ -60,7 +60,7 @@ class Hard:
     @ivar mine: whether it is ours; otherwise it is the peer's.
     @ivar address: of the peer, as the server sees it; the last one that is known.
     @ivar predicted: where the hard side says that its next mappings will be, the nearest first.
-    @ivar policy: what is allowed.
+    @ivar policy: what both sides allow.
     """
 
     mine: bool
@@ -175,6 +175,11 @@ class Guessing:
             self._puncher.knock(self._puncher.main, (self._hard.address[0], port))
         if batch:
             self._later(_BATCH, self._probe_some)
+
+
+def weaker(one: Policy, other: Policy) -> Policy:
+    """What two sides allow of whom each says what it does; what one does alone is in vain."""
+    return min(one, other, key=get_args(Policy).index)
 
 
 def spare_descriptors() -> int:

@@ -251,6 +251,8 @@ class _Meeting(Message, frozen=True):
     @ivar attempt: rises with each.
     @ivar generation: of the main channel of their link, whose keys are used for it.
     @ivar nat: what kind of NAT the client is behind, for UDP.
+    @ivar hard_nat: what the client lets be tried where exactly one NAT is C{hard}; the weaker of
+        the two holds.
     @ivar rtt: seconds between the client and the server.
     @ivar quic: the client can do QUIC.
     """
@@ -260,6 +262,7 @@ class _Meeting(Message, frozen=True):
     generation: Count
     candidates: Annotated[tuple[Candidate, ...], Meta(max_length=16)] = ()
     nat: Literal["open", "easy", "hard", "blocked"] = "blocked"
+    hard_nat: Literal["no", "predict", "birthday"] = "no"
     rtt: Annotated[float, Meta(ge=0, le=60)] = 0.0
     quic: bool = False
 

@@ -36,6 +36,7 @@ class FakeOffer:
 
     candidates = (HERE,)
     nat = "easy"
+    hard_nat = "predict"
     rtt = 0.25
     quic = True
 
@@ -176,6 +177,7 @@ class VisitorTests(DirectCase):
                 generation=3,
                 candidates=(HERE,),
                 nat="easy",
+                hard_nat="predict",
                 rtt=0.25,
                 quic=True,
             ),
@@ -448,6 +450,7 @@ class ProviderTests(DirectCase):
                 generation=1,
                 candidates=(HERE,),
                 nat="easy",
+                hard_nat="predict",
                 rtt=0.25,
                 quic=True,
             ),

@@ -33,6 +33,7 @@ class FakeNetwork:
     def gather(self) -> Deferred[Any]:
         offer = mock.Mock()
         offer.candidates, offer.nat, offer.rtt = (TCP, UDP), "easy", 0.1
+        offer.hard_nat = "no"
         offer.quic = True
         return succeed(offer)
 

@@ -38,7 +38,9 @@ class FakeNetwork:
     def gather(self) -> Deferred[Any]:
         """Nothing at all."""
         return succeed(
-            SimpleNamespace(candidates=(), nat="easy", rtt=0.0, quic=True, close=lambda: None)
+            SimpleNamespace(
+                candidates=(), nat="easy", hard_nat="no", rtt=0.0, quic=True, close=lambda: None
+            )
         )
 
     def meet(self, ours: Any, theirs: Any, key: bytes, *more: Any) -> Deferred[None]:

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client import gathering as module
 from relaytun.client.gathering import MOST, MOST_IN_ALL, Gathering, Offer, gathered
+from relaytun.nat.guessing import Policy
 from relaytun.nat.portmap import MappedPort
 from relaytun.nat.reflection import Reflection
 from relaytun.wire.messages import RelayAddress
@@ -108,14 +109,14 @@ class GatheringTests(SynchronousTestCase):
         return self.udp
 
     def gather(
-        self, lan_only: bool = False, mappings: Any = None, predicts: bool = True
+        self, lan_only: bool = False, mappings: Any = None, hard_nat: Policy = "predict"
     ) -> Deferred[Offer]:
         gathering = Gathering(
             self.clock,  # type: ignore[arg-type]
             lambda: self.reflectors,
             mappings,
             lan_only,
-            predicts,
+            hard_nat,
         )
         return gathered(gathering)
 
@@ -176,11 +177,17 @@ class GatheringTests(SynchronousTestCase):
 
     def test_unpredictable(self) -> None:
         """Nothing is predicted where it cannot be, or the configuration does not let it."""
-        for ports, predicts in (((5001, 5001), True), ((5001, 9000), True), ((5001, 5002), False)):
+        cases: tuple[tuple[tuple[int, int], Policy], ...] = (
+            ((5001, 5001), "birthday"),
+            ((5001, 9000), "predict"),
+            ((5001, 5002), "no"),
+        )
+        for ports, policy in cases:
             self.tcp = FakeTCPReflection()
             self.seen(*ports)
-            kinds = {each.kind for each in self.offer(predicts=predicts).candidates}
-            self.assertEqual(kinds, {"host", "reflexive"})
+            offer = self.offer(hard_nat=policy)
+            self.assertEqual({each.kind for each in offer.candidates}, {"host", "reflexive"})
+            self.assertEqual(offer.hard_nat, policy)
 
     def test_blocked(self) -> None:
         """Where no reflector answers over UDP, TCP tells the time that it takes."""
@@ -202,8 +209,8 @@ class GatheringTests(SynchronousTestCase):
 
     def test_lan(self) -> None:
         """With C{direct = lan} nobody is asked, and only own addresses are offered."""
-        offer = self.offer(lan_only=True)
-        self.assertEqual((self.asked, self.mappings.asked), ([], []))
+        offer = self.offer(lan_only=True, hard_nat="birthday")
+        self.assertEqual((self.asked, self.mappings.asked, offer.hard_nat), ([], [], "no"))
         self.assertEqual({each.kind for each in offer.candidates}, {"host"})
         self.assertEqual({each.protocol for each in offer.candidates}, {"tcp", "udp"})
         self.assertFalse(offer.asked)

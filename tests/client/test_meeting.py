@@ -122,7 +122,6 @@ class MeetingCase(SynchronousTestCase):
     """
 
     lan_only = False
-    hard_nat = "predict"
     punched: Any = None
 
     def setUp(self) -> None:
@@ -140,6 +139,7 @@ class MeetingCase(SynchronousTestCase):
         self.ours = Offer()
         self.ours.quic = True
         self.ours.nat = "easy"
+        self.ours.hard_nat = "predict"
         self.ours.asked = True
         self.ours.tcp_port = 4000
         self.udp = self.ours.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -152,7 +152,7 @@ class MeetingCase(SynchronousTestCase):
             self.clock,  # type: ignore[arg-type]
             tuple,
             self.lan_only,
-            self.hard_nat,
+            "no",
             None,
             self.used.append,
         )
@@ -177,6 +177,7 @@ class MeetingCase(SynchronousTestCase):
             "candidates": candidates
             or (self.candidate(), self.candidate(protocol="tcp", kind="host", port=6)),
             "nat": "easy",
+            "hard_nat": "birthday",
             "quic": True,
         }
         theirs = MeetingAnswer(**usual | fields)
@@ -438,13 +439,18 @@ class MeetingTests(MeetingCase):
         self.ours.asked = False
         self.assertEqual(self.fails("blocked", "easy"), "no UDP, and no TCP")
 
-    def hard(self, ours: str, theirs: str, **fields: Any) -> Any:
+    def hard(self, ours: str, theirs: str, policy: str = "predict", **fields: Any) -> Any:
         """What is guessed between clients behind these NATs, each of which predicts a port."""
         self.ours.nat = ours
         self.ours.candidates = (self.candidate(kind="predicted", port=51),)
         self.ours.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(self.ours.udp.close)
-        self.meet(self.candidate(**fields), self.candidate(kind="predicted", port=52), nat=theirs)
+        self.meet(
+            self.candidate(**fields),
+            self.candidate(kind="predicted", port=52),
+            nat=theirs,
+            hard_nat=policy,
+        )
         return self.punches[-1].more["hard"]
 
     def test_hard(self) -> None:
@@ -460,6 +466,22 @@ class MeetingTests(MeetingCase):
         self.assertIsNone(self.hard("hard", "hard"))
         self.assertIsNone(self.hard("easy", "blocked"))
         self.assertIsNone(self.hard("hard", "easy", kind="host"))
+
+    def test_policies(self) -> None:
+        """The weaker of what the two clients allow holds, whichever of them is behind that NAT."""
+        self.udp.close()
+        for nats in (("hard", "easy"), ("easy", "hard")):
+            for policies, both in (
+                (("birthday", "birthday"), "birthday"),
+                (("birthday", "predict"), "predict"),
+                (("predict", "birthday"), "predict"),
+            ):
+                self.ours.hard_nat = policies[0]  # type: ignore[assignment]
+                hard = self.hard(*nats, policy=policies[1])
+                self.assertEqual(hard.policy, both)
+            for policies in (("birthday", "no"), ("no", "birthday")):
+                self.ours.hard_nat = policies[0]  # type: ignore[assignment]
+                self.assertIsNone(self.hard(*nats, policy=policies[1]))
 
 
 class DatagramTests(MeetingCase):
@@ -568,18 +590,6 @@ class DatagramTests(MeetingCase):
         self.assert_over()
 
 
-class NoGuessingTests(MeetingCase):
-    """C{hard_nat = no}."""
-
-    hard_nat = "no"
-
-    def test_hard(self) -> None:
-        """No port is guessed."""
-        self.ours.nat = "hard"
-        self.meet()
-        self.assertIsNone(self.punches[0].more["hard"])
-
-
 class LanTests(MeetingCase):
     """C{direct = lan}."""
 
@@ -587,7 +597,6 @@ class LanTests(MeetingCase):
 
     def test_only_here(self) -> None:
         """Only own addresses of the other client, of a network of one's own, are tried."""
-        self.ours.nat = "hard"
         done = self.meet(
             self.candidate(address="192.168.1.2"),
             self.candidate(kind="mapped", address="10.0.0.1"),
@@ -597,7 +606,6 @@ class LanTests(MeetingCase):
         )
         self.assertEqual(self.punches[0].candidates, [("192.168.1.3", 1)])
         self.assertEqual(self.openings[0].candidates, [("10.1.2.3", 2)])
-        self.assertIsNone(self.punches[0].more["hard"])
         self.punches[0].done.errback(NoPath("no UDP"))
         self.openings[0].done.errback(NoPath("no TCP"))
         self.assertEqual(

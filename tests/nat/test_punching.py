@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relaytun.nat import guessing
 from relaytun.nat.candidates import NoPath, first_hops, usable
-from relaytun.nat.guessing import Hard, spare_descriptors
+from relaytun.nat.guessing import Hard, spare_descriptors, weaker
 from relaytun.nat.path import UdpPath
 from relaytun.nat.punching import MOST_ADDRESSES, UdpPunch
 from relaytun.wire.punch import FULL_SIZE, SIZE, Kind, Speech, decode
@@ -347,6 +347,16 @@ class GuessingTests(PunchingTestCase):
             if opened is not None:
                 self.assertEqual(opened.sock.getsockname()[0], host)
             punch.stop()
+
+    def test_weaker(self) -> None:
+        """What only one side allows is not done."""
+        for one, other, both in (
+            ("no", "birthday", "no"),
+            ("birthday", "predict", "predict"),
+            ("predict", "no", "no"),
+            ("birthday", "birthday", "birthday"),
+        ):
+            self.assertEqual(weaker(one, other), both)  # type: ignore[arg-type]
 
     def test_policy_no(self) -> None:
         """Nothing is guessed when the policy says so, or there is nothing to go by."""
