@@ -1,9 +1,9 @@
 """
 How two clients meet on the network: by TCP and by UDP at once, the better way first.
 
-TCP is tried from the very port that the reflectors have seen, and over IPv6 where both have it; UDP
-from the very socket, and what UDP finds carries QUIC, and the datagrams of a udp service.  Which of
-the connections leads to the other client only the link's TLS tells.
+TCP is tried from the very port that the reflectors have seen, UDP from the very socket, and both
+over IPv6 where both clients have it.  What UDP finds carries QUIC, and the datagrams of a udp
+service.  Which of the connections leads to the other client only the link's TLS tells.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..interfaces import IReactor
 from ..nat import quic
 from ..nat.candidates import TIMEOUT, NoPath, first_hops
 from ..nat.classify import NatKind
+from ..nat.families import FirstPunch
 from ..nat.guessing import Hard, weaker
 from ..nat.interfaces import is_local, local_address_towards
 from ..nat.path import UdpPath
@@ -76,7 +77,7 @@ class Attempt:
         self._use = use
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._openings: list[TcpOpen] = []
-        self._punch: UdpPunch | None = None
+        self._punch: FirstPunch | None = None
         self._path: UdpPath | Share | None = None
         self._with_quic = theirs.quic and quic.AVAILABLE
         self._punching = self._handed = False
@@ -174,25 +175,36 @@ class Attempt:
     # --- UDP ------------------------------------------------------------------------------------
 
     def _start_udp(self, candidates: list[tuple[str, int]]) -> None:
-        sock = self._ours.take_udp()
-        if sock is not None and candidates and (self._with_quic or self.datagrams is not None):
-            session_id, attempt = self._theirs.session_id, self._theirs.attempt
-            session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
-            self._punch = UdpPunch(
-                self._reactor,
-                sock,
-                self._key,
-                session,
-                self._visitor,
-                candidates,
-                hard=self._hard(),
-                first_hops=first_hops(attempt),
-            )
+        punches = []
+        for sock in self._ours.take_udp():
+            ipv6 = sock.family == socket.AF_INET6
+            places = [place for place in candidates if (":" in place[0]) == ipv6]
+            if places and (self._with_quic or self.datagrams is not None):
+                punches.append(self._punch_over_one(sock, places, ipv6))
+            else:
+                sock.close()
+        if punches:
             self._left += 1
             self._punching = True
+            self._punch = FirstPunch(punches)
             self._punch.start().addCallbacks(self._punched, self._not_punched)
-        elif sock is not None:
-            sock.close()
+
+    def _punch_over_one(
+        self, sock: socket.socket, places: list[tuple[str, int]], ipv6: bool
+    ) -> UdpPunch:
+        attempt = self._theirs.attempt
+        # Other ones for the two, so that a packet of one is nothing for the other.
+        words = [bytes.fromhex(self._theirs.session_id), attempt.to_bytes(8, "big")]
+        return UdpPunch(
+            self._reactor,
+            sock,
+            self._key,
+            session_of(*words, *([b"6"] if ipv6 else [])),
+            self._visitor,
+            places,
+            hard=None if ipv6 else self._hard(),
+            first_hops=first_hops(attempt),
+        )
 
     def _punched(self, path: UdpPath) -> None:
         self._punching = False

@@ -225,13 +225,16 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.mappings.made["udp"].waits, [1.0])
 
     def test_ipv6(self) -> None:
-        """Addresses of IPv6 are offered over TCP, with a port of their own."""
+        """Addresses of IPv6 are offered over TCP and UDP, with ports of their own."""
         self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
         six = [each for each in offer.candidates if ":" in each.address]
-        self.assertEqual([each.protocol for each in six], ["tcp"])
-        self.assertEqual(six[0].port, offer.tcp6_port)
+        assert offer.udp6 is not None
+        self.assertEqual(
+            [(each.protocol, each.port) for each in six],
+            [("tcp", offer.tcp6_port), ("udp", offer.udp6.getsockname()[1])],
+        )
         self.assertNotEqual(offer.tcp6_port, 0)
         with socket.socket(socket.AF_INET6) as other:
             other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -249,6 +252,7 @@ class GatheringTests(SynchronousTestCase):
         self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
+        self.assertIsNone(offer.udp6)
         self.assertEqual([each for each in offer.candidates if ":" in each.address], [])
 
     def test_mapped(self) -> None:
@@ -315,12 +319,14 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([each.released for each in self.mappings.made.values()], [1, 1])
 
     def test_take_udp(self) -> None:
-        """Whoever takes the socket has to close it."""
+        """Whoever takes the sockets has to close them."""
+        self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
-        sock = offer.take_udp()
-        assert sock is not None
+        socks = offer.take_udp()
+        self.assertEqual([sock.family for sock in socks], [socket.AF_INET, socket.AF_INET6])
         offer.close()
-        self.assertIsNone(offer.take_udp())
-        self.assertGreaterEqual(sock.fileno(), 0)
-        sock.close()
+        self.assertEqual(offer.take_udp(), [])
+        for sock in socks:
+            self.assertGreaterEqual(sock.fileno(), 0)
+            sock.close()

@@ -406,6 +406,53 @@ class MeetingTests(MeetingCase):
             [opening.local for opening in self.openings], [("0.0.0.0", 4000), ("::", 6000)]
         )
 
+    def test_ipv6_udp(self) -> None:
+        """UDP is punched for over both, each from its own socket and with words of its own."""
+        self.ours.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        six = "2001:db8::1"
+        done = self.meet(self.candidate(), self.candidate(address=six, kind="host", port=7))
+        self.assertEqual(
+            [(punch.sock.family, punch.candidates) for punch in self.punches],
+            [
+                (socket.AF_INET, [("203.0.113.1", 5)]),
+                (socket.AF_INET6, [(six, 7)]),
+            ],
+        )
+        self.assertEqual(len({punch.session for punch in self.punches}), 2)
+        path = FakePath()
+        path.address = six, 7
+        self.punches[1].done.callback(path)
+        self.assertTrue(self.punches[0].stopped)
+        self.clock.advance(TCP_FIRST)
+        self.proofs[0][2].callback(True)
+        self.successResultOf(done)
+        self.assertEqual((self.proofs[0][1], self.used[0].protocol), ("quic", "udp"))
+        self.used[0].end()
+        self.assertEqual(path.closed, 1)
+        self.assert_over()
+
+    def test_one_family(self) -> None:
+        """Only what the other client has, too, is tried; the other socket is closed."""
+        for address, family in (("203.0.113.1", socket.AF_INET), ("fd00::1", socket.AF_INET6)):
+            self.ours.udp, self.ours.udp6 = socks = tuple(
+                socket.socket(each, socket.SOCK_DGRAM) for each in (socket.AF_INET, socket.AF_INET6)
+            )
+            done = self.meet(self.candidate(address=address))
+            self.assertEqual([sock.family for sock in socks if sock.fileno() >= 0], [family])
+            self.assertEqual(self.punches[-1].sock.family, family)
+            done.cancel()
+            self.failureResultOf(done, CancelledError)
+        self.assertEqual(len(self.punches), 2)
+        self.udp.close()
+
+    def test_ipv6_is_not_hard(self) -> None:
+        """No ports of IPv6 are guessed, whatever the NAT of IPv4 is."""
+        self.ours.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self.ours.nat = "hard"
+        self.meet(self.candidate(), self.candidate(address="2001:db8::1", kind="host"))
+        self.assertEqual([bool(punch.more["hard"]) for punch in self.punches], [True, False])
+        self.punches[1].stop()
+
     def test_no_quic(self) -> None:
         """Without the library at both sides UDP is left alone, and said to be."""
         for ours, where in ((True, "at the other client"), (False, "here")):
