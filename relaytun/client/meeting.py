@@ -70,6 +70,11 @@ class Meetings:
         self._roaming.add(made)
         return made
 
+    def prepare(self) -> None:
+        """See L{relaytun.ends.directpath.Directs}."""
+        if self._mappings is not None:
+            self._mappings.search()
+
     def close(self) -> None:
         """See L{relaytun.ends.directpath.Directs}."""
         self._roaming.close()

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client import attempt as module
+from relaytun.client import attempt as module, mapping
 from relaytun.client.attempt import TCP_FIRST, NoDirectPath
 from relaytun.client.gathering import Offer
 from relaytun.client.meeting import ClientNetwork, Meetings
@@ -693,7 +693,7 @@ class MeetingsTests(SynchronousTestCase):
 
     def made(self, lan_only: bool) -> tuple[Clock, Meetings]:
         clock = Clock()
-        clock.getThreadPool = None  # type: ignore[attr-defined]
+        self.patch(mapping, "is_installed", lambda: False)
         self.changes = 0
         return clock, Meetings(clock, tuple, lan_only, "predict", self.changed)  # type: ignore[arg-type]
 
@@ -721,6 +721,15 @@ class MeetingsTests(SynchronousTestCase):
                 self.assertFalse(meetings._mappings.known)
             self.assertEqual(meetings._mappings is None, lan_only)
             self.assertEqual(self.changes, 1)
+
+    def test_prepare(self) -> None:
+        """The router is looked for before there is a link, if any is asked at all."""
+        searches: list[object] = []
+        self.patch(mapping.Mappings, "search", lambda asked: searches.append(asked))
+        for lan_only, expected in ((True, 0), (False, 1)):
+            _, meetings = self.made(lan_only)
+            meetings.prepare()
+            self.assertEqual(len(searches), expected)
 
     def changed(self) -> None:
         self.changes += 1
