@@ -1,9 +1,9 @@
 """
 How two clients meet on the network: by TCP and by UDP at once, the better way first.
 
-TCP is tried from the very port that the reflectors have seen, and over IPv6 where both have it; UDP
-from the very socket, and what UDP finds carries QUIC, and the datagrams of a udp service.  Which of
-the connections leads to the other client only the link's TLS tells.
+TCP is tried from the very port that the reflectors have seen, UDP from the very socket, and both
+over IPv6 where both clients have it.  What UDP finds carries QUIC, and the datagrams of a udp
+service.  Which of the connections leads to the other client only the link's TLS tells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..interfaces import IReactor
 from ..nat import quic
 from ..nat.candidates import TIMEOUT, NoPath, first_hops
 from ..nat.classify import NatKind
-from ..nat.guessing import Hard
+from ..nat.families import FirstPunch
+from ..nat.guessing import Hard, weaker
 from ..nat.interfaces import is_local, local_address_towards
 from ..nat.path import UdpPath
 from ..nat.punching import UdpPunch
@@ -65,7 +66,6 @@ class Attempt:
         key: bytes,
         visitor: bool,
         found: Found,
-        hard_nat: str,
         use: Callable[[Way], None],
     ) -> None:
         self._reactor = reactor
@@ -74,11 +74,10 @@ class Attempt:
         self._key = key
         self._visitor = visitor
         self._found = found
-        self._hard_nat = hard_nat
         self._use = use
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._openings: list[TcpOpen] = []
-        self._punch: UdpPunch | None = None
+        self._punch: FirstPunch | None = None
         self._path: UdpPath | Share | None = None
         self._with_quic = theirs.quic and quic.AVAILABLE
         self._punching = self._handed = False
@@ -92,31 +91,9 @@ class Attempt:
 
     def start(self) -> Deferred[None]:
         """Begin."""
-        tcp, udp = self._of("tcp"), self._of("udp")
-        if tcp and self._ours.tcp_port:
-            self._open("0.0.0.0", self._ours.tcp_port, tcp)
-        if self._ours.tcp6_port and any(":" in host for host, _ in tcp):
-            self._open("::", self._ours.tcp6_port, tcp, only_ipv6)
-        self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
-        sock = self._ours.take_udp()
-        if sock is not None and udp and (self._with_quic or self.datagrams is not None):
-            session_id, attempt = self._theirs.session_id, self._theirs.attempt
-            session = session_of(bytes.fromhex(session_id), attempt.to_bytes(8, "big"))
-            self._punch = UdpPunch(
-                self._reactor,
-                sock,
-                self._key,
-                session,
-                self._visitor,
-                udp,
-                hard=self._hard(),
-                first_hops=first_hops(attempt),
-            )
-            self._left += 1
-            self._punching = True
-            self._punch.start().addCallbacks(self._punched, self._not_punched)
-        elif sock is not None:
-            sock.close()
+        # First, while the next ports of a hard NAT are those that were predicted.
+        self._start_udp(self._of("udp"))
+        self._start_tcp(self._of("tcp"))
         self._way_over(None)
         return self._done
 
@@ -126,6 +103,7 @@ class Attempt:
             (each.address, each.port)
             for each in self._theirs.candidates
             if each.protocol == protocol
+            and each.kind != "predicted"
             and (not self.lan_only or (each.kind == "host" and is_local(each.address)))
         ][:MOST]
 
@@ -138,13 +116,24 @@ class Attempt:
             for each in self._theirs.candidates
             if each.protocol == "udp" and each.kind == "reflexive"
         ]
-        allowed = not self.lan_only and self._hard_nat != "no"
-        if mine == other or not reflexive or not allowed:
+        policy = weaker(self._ours.hard_nat, self._theirs.hard_nat)
+        if mine == other or not reflexive or policy == "no":
             return None
-        step = self._ours.step if mine else self._theirs.step
-        return Hard(mine, reflexive[-1], step, self._hard_nat)  # type: ignore[arg-type]
+        predicted = tuple(
+            (each.address, each.port)
+            for each in (self._ours if mine else self._theirs).candidates
+            if each.kind == "predicted"
+        )
+        return Hard(mine, reflexive[-1], predicted, policy)
 
     # --- TCP ------------------------------------------------------------------------------------
+
+    def _start_tcp(self, candidates: list[tuple[str, int]]) -> None:
+        if candidates and self._ours.tcp_port:
+            self._open("0.0.0.0", self._ours.tcp_port, candidates)
+        if self._ours.tcp6_port and any(":" in host for host, _ in candidates):
+            self._open("::", self._ours.tcp6_port, candidates, only_ipv6)
+        self._later(TIMEOUT + TCP_FIRST, self._tcp_is_over)
 
     def _open(
         self,
@@ -184,6 +173,38 @@ class Attempt:
                 opening.stop()
 
     # --- UDP ------------------------------------------------------------------------------------
+
+    def _start_udp(self, candidates: list[tuple[str, int]]) -> None:
+        punches = []
+        for sock in self._ours.take_udp():
+            ipv6 = sock.family == socket.AF_INET6
+            places = [place for place in candidates if (":" in place[0]) == ipv6]
+            if places and (self._with_quic or self.datagrams is not None):
+                punches.append(self._punch_over_one(sock, places, ipv6))
+            else:
+                sock.close()
+        if punches:
+            self._left += 1
+            self._punching = True
+            self._punch = FirstPunch(punches)
+            self._punch.start().addCallbacks(self._punched, self._not_punched)
+
+    def _punch_over_one(
+        self, sock: socket.socket, places: list[tuple[str, int]], ipv6: bool
+    ) -> UdpPunch:
+        attempt = self._theirs.attempt
+        # Other ones for the two, so that a packet of one is nothing for the other.
+        words = [bytes.fromhex(self._theirs.session_id), attempt.to_bytes(8, "big")]
+        return UdpPunch(
+            self._reactor,
+            sock,
+            self._key,
+            session_of(*words, *([b"6"] if ipv6 else [])),
+            self._visitor,
+            places,
+            hard=None if ipv6 else self._hard(),
+            first_hops=first_hops(attempt),
+        )
 
     def _punched(self, path: UdpPath) -> None:
         self._punching = False

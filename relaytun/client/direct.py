@@ -33,6 +33,7 @@ from ..ends.directdatagrams import PunchedPath
 from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..link.channel import Channel
+from ..nat.guessing import Policy
 from ..wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message
 
 #: Seconds before the first attempt, and between those that follow at once.
@@ -77,13 +78,13 @@ class Gathered(Protocol):
     What one side has to offer for one attempt, and the sockets behind it.
 
     @ivar candidates: where it may be reached.
-    @ivar nat, step, quic: as in the messages.
+    @ivar nat, hard_nat, quic: as in the messages.
     @ivar rtt: seconds to the server and back.
     """
 
     candidates: tuple[Candidate, ...]
     nat: str
-    step: int
+    hard_nat: Policy
     rtt: float
     quic: bool
 
@@ -296,7 +297,7 @@ class Direct:
                     generation=self._generation,
                     candidates=_udp(ours.candidates) if alone else ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
-                    step=ours.step,
+                    hard_nat=ours.hard_nat,
                     rtt=ours.rtt,
                     quic=ours.quic and not alone,
                 )
@@ -331,7 +332,7 @@ class Direct:
                     generation=offer.generation,
                     candidates=ours.candidates,
                     nat=ours.nat,  # type: ignore[arg-type]
-                    step=ours.step,
+                    hard_nat=ours.hard_nat,
                     rtt=ours.rtt,
                     quic=ours.quic,
                 )

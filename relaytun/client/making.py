@@ -6,6 +6,7 @@ with each server, and what its sessions share.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,6 +17,7 @@ from ..interfaces import IReactor
 from ..knownpeers import KnownPeers
 from ..link.handshake import LinkTLS
 from ..link.identity import Identity
+from ..nat.guessing import Policy
 from ..plane import zstd
 from ..plane.carriers import CarrierPool
 from ..plane.dial import Dialer
@@ -141,7 +143,8 @@ def machinery_of(
     directs = None
     if connections and config.direct != "off":
         lan_only = config.direct == "lan"
-        directs = Meetings(reactor, reflectors, lan_only, config.hard_nat, network_changed)
+        hard_nat = cast(Policy, config.hard_nat)  # That it is one the configuration has checked.
+        directs = Meetings(reactor, reflectors, lan_only, hard_nat, network_changed)
     return ClientMachinery(
         reactor=reactor,
         dialer=Dialer(reactor),

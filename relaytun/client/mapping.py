@@ -18,7 +18,7 @@ from ..interfaces import IReactor
 from ..nat.portmap import MappedPort, NoMapping, PortMapper
 from ..nat.upnp import Upnp, is_installed
 
-#: Seconds for which an attempt waits for a router that may help; UPnP takes so long.
+#: Seconds for which an attempt waits for a router that may help; UPnP may take so long.
 PATIENCE = 1.0
 UPNP_PATIENCE = 4.0
 #: Seconds for which a router that gave nothing is not asked again.
@@ -29,7 +29,7 @@ class Mappings:
     """
     Those of a client.
 
-    @ivar known: whether the router has given a port before.
+    @ivar known: whether the router has given a port before, or says that it gives some.
     """
 
     _log = Logger()
@@ -41,11 +41,18 @@ class Mappings:
         self._mapper = mapper or _mapper(reactor)
         self._slow = False
         self._silent_until: float | None = None
+        self._searching: Deferred[bool] | None = None
 
     @property
     def patience(self) -> float:
         """Seconds for which it is worth while to wait for an answer."""
         return UPNP_PATIENCE if self._slow else PATIENCE
+
+    def search(self) -> None:
+        """Find out how the router is asked, where that takes long, before a port is needed."""
+        if not self.known and self._searching is None:
+            searching = self._searching = self._mapper.search()
+            searching.addCallback(self._searched, searching)
 
     def ask(self, protocol: str, port: int) -> Mapping | None:
         """
@@ -70,11 +77,20 @@ class Mappings:
     def forget(self) -> None:
         """The network has changed: it may be another router."""
         self.known = self._slow = False
-        self._silent_until = None
+        self._silent_until = self._searching = None
+        self.search()
 
     def close(self) -> Deferred[None]:
         """Give everything back."""
         return self._mapper.close()
+
+    def _searched(self, found: bool, searching: Deferred[bool]) -> None:
+        if searching is not self._searching:
+            return  # That was in another network.
+        self._searching = None
+        if found:
+            self.known = self._slow = True
+            self._silent_until = None
 
     def _got(self, mapped: MappedPort, mapping: Mapping) -> None:
         self.known = True

@@ -10,6 +10,7 @@ from ..ends.directdatagrams import PunchedPath
 from ..ends.directpath import Found, FoundPunched
 from ..ends.legs import ClientSession
 from ..interfaces import IReactor
+from ..nat.guessing import Policy
 from ..wire.messages import MeetingAnswer, MeetingOffer, RelayAddress
 from .attempt import Attempt
 from .direct import Direct, Gathered
@@ -30,7 +31,7 @@ class Meetings:
         reactor: IReactor,
         reflectors: Callable[[], Sequence[RelayAddress]],
         lan_only: bool,
-        hard_nat: str,
+        hard_nat: Policy,
         network_changed: Callable[[], None] = lambda: None,
     ) -> None:
         """
@@ -69,6 +70,11 @@ class Meetings:
         self._roaming.add(made)
         return made
 
+    def prepare(self) -> None:
+        """See L{relaytun.ends.directpath.Directs}."""
+        if self._mappings is not None:
+            self._mappings.search()
+
     def close(self) -> None:
         """See L{relaytun.ends.directpath.Directs}."""
         self._roaming.close()
@@ -89,7 +95,7 @@ class ClientNetwork:
         reactor: IReactor,
         reflectors: Callable[[], Sequence[RelayAddress]],
         lan_only: bool,
-        hard_nat: str,
+        hard_nat: Policy,
         mappings: Mappings | None = None,
         use: Callable[[Way], None] = lambda way: None,
     ) -> None:
@@ -98,9 +104,8 @@ class ClientNetwork:
         @param use: gets each connection that a link uses from then on.
         """
         self._reactor = reactor
-        self._gathering = Gathering(reactor, reflectors, mappings, lan_only)
+        self._gathering = Gathering(reactor, reflectors, mappings, lan_only, hard_nat)
         self._lan_only = lan_only
-        self._hard_nat = hard_nat
         self._use = use
 
     def gather(self) -> Deferred[Gathered]:
@@ -118,9 +123,7 @@ class ClientNetwork:
     ) -> Deferred[None]:
         """See L{relaytun.client.direct.Network}."""
         assert isinstance(ours, Offer)
-        attempt = Attempt(
-            self._reactor, ours, theirs, key, visitor, found, self._hard_nat, self._use
-        )
+        attempt = Attempt(self._reactor, ours, theirs, key, visitor, found, self._use)
         attempt.lan_only = self._lan_only
         attempt.datagrams = punched
         return attempt.start()

@@ -92,7 +92,7 @@ class Client(MultiService):
             reactor, config, self._identity, self._state, self._connections
         )
         self._hooks = Hooks(reactor, config.hooks)
-        self._machinery.events.listeners.append(self._hooks.fire)
+        self._machinery.events.listeners += [self._hooks.fire, self._prepare]
         self._links = Links(self._machinery)
         self._providers = [
             Provider(self._machinery, connection, config.services, self._links)
@@ -199,6 +199,11 @@ class Client(MultiService):
         if all(connection.finished.called for connection in self._connections):
             self._gave_up = True
             self._give_up(str(error))
+
+    def _prepare(self, event: str, **fields: Any) -> None:
+        """Once there can be links."""
+        if event == "connected" and self._machinery.directs is not None:
+            self._machinery.directs.prepare()
 
     def _streams(self) -> int:
         """Streams that end with this process."""

@@ -59,5 +59,8 @@ class Directs(Protocol):
         @param renew: makes a new main channel through the relay, of a session that is live.
         """
 
+    def prepare(self) -> None:
+        """There will be links soon, perhaps: what takes long is begun."""
+
     def close(self) -> None:
         """The client ends."""

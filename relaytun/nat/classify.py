@@ -15,6 +15,8 @@ from dataclasses import dataclass
 #: Ports that a router gives one after the other differ by no more than this, other clients' between
 #: them included; what differs by more is taken for random.
 MOST_STEP = 20
+#: Mappings that are predicted.
+PREDICTED = 10
 
 
 class NatKind(str, enum.Enum):
@@ -85,6 +87,19 @@ def classify(local: tuple[str, int], answers: Sequence[tuple[str, int]]) -> Nat:
         return Nat(NatKind.HARD, first, keeps_port, step, sure)
     kind = NatKind.OPEN if first == local else NatKind.EASY
     return Nat(kind, first, keeps_port, sure=sure)
+
+
+def next_places(nat: Nat, last: tuple[str, int]) -> list[tuple[str, int]]:
+    """
+    Where a hard NAT will show what this client sends next, the nearest first; empty if that cannot
+    be guessed.
+
+    @param last: where it has shown the last one.
+    """
+    if not nat.sequential:
+        return []
+    ports = [last[1] + number * nat.step for number in range(1, PREDICTED + 1)]
+    return [(last[0], port) for port in ports if 0 < port < 65536]
 
 
 def outlook(own: Nat, other: NatKind) -> Outlook:

@@ -1,8 +1,9 @@
 """
 Guessing ports, where exactly one side is behind a NAT that maps each destination to another port.
 
-I{Prediction}: such a NAT often counts its ports up.  The hard side opens one new socket to the
-peer's address, whose mapping should be among the next few ports, and the easy side tries those.
+I{Prediction}: such a NAT often counts its ports up.  The hard side has told the peer the next few.
+Before anything else takes them it opens one new socket to the peer's address, whose mapping should
+be among them, behind those of its known socket; later the easy side tries them all.
 
 I{Birthday}: the hard side opens many sockets to the peer's address, so that many ports of its NAT
 lead to one of them, and the easy side tries ports at random: 1000 probes among 64512 ports hit one
@@ -19,7 +20,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -27,8 +28,9 @@ from ..interfaces import IReactor
 from .candidates import GUESSING
 from .udpsocket import UdpSocket
 
-#: Ports that are predicted.
-PREDICTED = 20
+#: What may be guessed, from the weakest: nothing, the ports that come next, or many ports, too.
+Policy: TypeAlias = Literal["no", "predict", "birthday"]
+
 #: Sockets that the hard side opens.
 SOCKETS = 256
 #: Probes of the easy side, at most, and packets a second of either.
@@ -57,14 +59,14 @@ class Hard:
 
     @ivar mine: whether it is ours; otherwise it is the peer's.
     @ivar address: of the peer, as the server sees it; the last one that is known.
-    @ivar step: by which the hard NAT's ports rise from one mapping to the next; 0 if unknown.
-    @ivar policy: what the configuration allows on this side.
+    @ivar predicted: where the hard side says that its next mappings will be, the nearest first.
+    @ivar policy: what both sides allow.
     """
 
     mine: bool
     address: tuple[str, int]
-    step: int = 0
-    policy: Literal["no", "predict", "birthday"] = "predict"
+    predicted: tuple[tuple[str, int], ...] = ()
+    policy: Policy = "predict"
 
 
 class Puncher(Protocol):
@@ -92,9 +94,9 @@ class Guessing:
         self._hard = hard
         self._puncher = puncher
         self._timers: list[IDelayedCall] = []
-        self._birthday_at = GUESSING + (_PREDICTING if hard.step else 0)
+        self._birthday_at = GUESSING + (_PREDICTING if hard.predicted else 0)
         allowed = puncher.usable(hard.address)
-        self._predicts = allowed and hard.policy != "no" and bool(hard.step)
+        self._predicts = allowed and hard.policy != "no" and bool(hard.predicted)
         self._birthday = allowed and hard.policy == "birthday"
         self.probing = False
         self._ports: Iterator[int] = iter(())
@@ -105,7 +107,10 @@ class Guessing:
     def start(self) -> None:
         """At "go"."""
         if self._predicts:
-            self._later(GUESSING, self._open_predicted if self._hard.mine else self._predict)
+            if self._hard.mine:
+                self._open_predicted()
+            else:
+                self._later(GUESSING, self._predict)
         if not self._birthday:
             return
         if self._hard.mine:
@@ -128,20 +133,22 @@ class Guessing:
     def _open_predicted(self) -> None:
         socket = self._puncher.open_socket()
         if socket is not None:
-            self._puncher.try_address(socket, self._hard.address, "predicted")
+            self._puncher.knock(socket, self._hard.address, low=True)
+            self._later(
+                GUESSING, self._puncher.try_address, socket, self._hard.address, "predicted"
+            )
 
     def _predict(self) -> None:
-        host, port = self._hard.address
         # From the far end: packets from the nearest ports may have come already, to a router of
         # ours that then gives that port another mapping, and the same to all that are tried later.
-        for number in range(PREDICTED, 0, -1):
-            address = host, port + number * self._hard.step
+        for address in reversed(self._hard.predicted):
             if self._puncher.usable(address):
                 self._puncher.try_address(self._puncher.main, address, "predicted")
 
     # --- Birthday -------------------------------------------------------------------------------
 
     def _open_many(self) -> None:
+        self.probing = True
         wanted = min(SOCKETS, spare_descriptors())
         if wanted >= _FEWEST:
             self._open_some(wanted)
@@ -168,6 +175,11 @@ class Guessing:
             self._puncher.knock(self._puncher.main, (self._hard.address[0], port))
         if batch:
             self._later(_BATCH, self._probe_some)
+
+
+def weaker(one: Policy, other: Policy) -> Policy:
+    """What two sides allow of whom each says what it does; what one does alone is in vain."""
+    return min(one, other, key=get_args(Policy).index)
 
 
 def spare_descriptors() -> int:

@@ -3,7 +3,8 @@ Ports of the home's router that lead to ports of ours: PCP (RFC 6887), NAT-PMP (
 router does not know that, and UPnP where it is installed and wished for.
 
 What is asked for is renewed when half of its time is over, and given back at the end.  A router
-that answers none of it costs a second (and UPnP another one or two).
+that answers none of it costs a second (and UPnP another one or two).  So UPnP comes first where its
+router is found already (L{PortMapper.search}).
 
 It says where a port is mapped to, and not whether somebody can reach it there: behind a second NAT
 nobody outside can (L{MappedPort.private}).
@@ -77,7 +78,16 @@ class MappedPort:
 
 
 class IUpnp(Protocol):
-    """What maps ports by UPnP (L{relaytun.nat.upnp.Upnp})."""
+    """
+    What maps ports by UPnP (L{relaytun.nat.upnp.Upnp}).
+
+    @ivar ready: whether the router is found already; to find it takes long.
+    """
+
+    @property
+    def ready(self) -> bool: ...
+
+    def search(self) -> Deferred[bool]: ...
 
     def map(
         self, protocol: str, internal_port: int, external_port: int, lifetime: int
@@ -111,6 +121,14 @@ class PortMapper:
         self._port = port
         self._leases: set[_Lease] = set()
         self._closed = False
+
+    def search(self) -> Deferred[bool]:
+        """
+        Find what takes long to be found, or find it again: the router that does UPnP.
+
+        @return: whether there is one; it asks for nothing else.
+        """
+        return succeed(False) if self._upnp is None else self._upnp.search()
 
     def map(
         self,
@@ -197,6 +215,8 @@ class _Lease:
 
     def begin(self) -> Deferred[MappedPort]:
         """Get it for the first time."""
+        if self.upnp is not None and self.upnp.ready:
+            self._ways.insert(0, self._ways.pop())
         done = Deferred.fromCoroutine(self._obtain())
         self._asking = done
 

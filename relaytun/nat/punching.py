@@ -136,10 +136,11 @@ class UdpPunch:
         if self._hard is not None:
             self._guessing = Guessing(self._reactor, self._hard, self)
             timeout += self._guessing.extra
-            self._guessing.start()
         self._timers.append(self._reactor.callLater(timeout, self._fail))
         for address in self._candidates:
             self.try_address(self._main, address, "candidate")
+        if self._guessing is not None:
+            self._guessing.start()
         return self._done
 
     def stop(self) -> None:
@@ -221,8 +222,11 @@ class UdpPunch:
         self.heard = True
         attempt = self._attempts.get((socket, address))
         if attempt is None:
-            guessed = socket is not self._main or (self._guessing and self._guessing.probing)
-            self.try_address(socket, address, "birthday" if guessed else "reflexive")
+            if self._guessing is not None and self._guessing.probing:
+                found = "birthday"
+            else:
+                found = "reflexive" if socket is self._main else "predicted"
+            self.try_address(socket, address, found)
             attempt = self._attempts.get((socket, address))
             if attempt is None:
                 return

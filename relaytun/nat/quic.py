@@ -17,19 +17,16 @@ way, and no more.  The end of a stream and a broken one stay what they are.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from ..interfaces import IReactor
 from ..wire.text import printable
+from .pipeend import PipeEnd
 
 try:
     from aioquic.quic import events
@@ -48,10 +45,6 @@ HANDSHAKE_TIMEOUT = 10.0
 IDLE_TIMEOUT = 20.0
 #: Bytes of a datagram that every path takes (RFC 9000, section 14).
 SAFE_SIZE = 1200
-#: The most that is read in one go.
-_TURN = 256 * 1024
-#: Pieces of what arrived that the kernel takes in one go (IOV_MAX is 1024).
-_PIECES = 512
 #: Seconds by which a sum of floats may be too early: the timer would ring in vain, again and again.
 _ROUNDING = 1e-5
 #: Codes with which a side ends the connection.
@@ -63,7 +56,6 @@ class QuicError(Exception):
     """No pipe came about; the text says why."""
 
 
-@implementer(IReadWriteDescriptor)
 class QuicPipe:
     """
     One side of it.  It takes C{end} over, and closes it.
@@ -106,7 +98,7 @@ class QuicPipe:
         self.closed: Deferred[None] = Deferred(lambda _: self.close())
         self._reactor = reactor
         self._send = send
-        self._end = end
+        self._end = PipeEnd(reactor, end, self._readable, self._taken, self._program_broke)
         self._client = client
         self._key = key
         self._close_in_order = close_in_order
@@ -117,12 +109,8 @@ class QuicPipe:
         self._connection: Connection | None = None
         self._shaking = True
         self._over = False  # The connection is; the end may still have to take something.
-        self._reading = False
-        self._writing = False
         self._finished = False  # Our program wrote its last byte.
         self._finishing = False  # The other side did.
-        self._shut = False
-        self._pending: deque[memoryview | bytes] = deque()
         self._turn: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._timer_at = 0.0
@@ -158,47 +146,47 @@ class QuicPipe:
         """Break it: the other side sees a reset."""
         self._break("it was closed")
 
-    # For the reactor.
+    # The program.
 
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def logPrefix(self) -> str:
-        return "quic"
-
-    def doRead(self) -> None:
+    def _readable(self) -> None:
         connection = self._connection
-        if not self._reading or connection is None:
+        if connection is None:
             return
         room = connection.room
         if room <= 0:
-            self._pause()
+            self._end.pause()
             return
-        try:
-            data = self._end.recv(min(room, _TURN))
-        except BlockingIOError:
-            return
-        except OSError:
-            self._break("its program broke it")
+        data = self._end.read(room)
+        if data is None:
             return
         if data:
             connection.write(data)
-        elif self._is_broken(self._end):
-            self._break("its program broke it")
+        elif self._is_broken(self._end.sock):
+            self._program_broke()
             return
         else:
             self._finished = True
-            self._pause()
+            self._end.pause()
             connection.write(b"", True)
         self._soon()
 
-    def doWrite(self) -> None:
-        if self._writing:
-            self._deliver()
+    def _taken(self, size: int) -> None:
+        """The program took so many bytes, and takes no more now."""
+        if size and self._connection is not None:
+            self._connection.taken += size
+            self._soon()
+        self._end_if_over()
 
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw the program's end die."""
+    def _program_broke(self) -> None:
         self._break("its program broke it")
+
+    def _end_if_over(self) -> None:
+        if self._end.pending or not self._finishing or self._end.is_closed:
+            return
+        if self._over:
+            self._finish(self._close_in_order)
+        else:
+            self._end.shut()
 
     # The connection.
 
@@ -229,8 +217,8 @@ class QuicPipe:
             return
         for datagram in connection.to_send(self._reactor.seconds()):
             self._send(datagram)
-        if not self._shaking and connection.room > 0:
-            self._read_on()
+        if connection.room > 0 and not (self._shaking or self._finished):
+            self._end.read_on()
         self._arm(connection.get_timer())
 
     def _take_events(self, connection: Connection) -> bool:
@@ -240,7 +228,7 @@ class QuicPipe:
         while event is not None and not self._over:
             if isinstance(event, events.StreamDataReceived):
                 if event.data:
-                    self._pending.append(event.data)
+                    self._end.pending.append(event.data)
                 self._finishing = self._finishing or event.end_stream
                 arrived = True
             elif isinstance(event, events.HandshakeCompleted):
@@ -250,8 +238,8 @@ class QuicPipe:
             elif isinstance(event, events.StreamReset | events.StopSendingReceived):
                 self._break("the other side broke it")
             event = connection.next_event()
-        if arrived and not self._writing:
-            self._deliver()
+        if arrived:
+            self._end.deliver_soon()
         end = connection.end
         if end is not None and not self._over:
             self._ended(*end)
@@ -307,59 +295,6 @@ class QuicPipe:
         else:
             self._arm(at)
 
-    # The pair.
-
-    def _deliver(self) -> None:
-        """Give the program what it takes."""
-        pending = self._pending
-        taken = 0
-        try:
-            while pending:
-                if len(pending) > 1:
-                    pieces = [pending.popleft() for _ in range(min(len(pending), _PIECES))]
-                    pending.appendleft(b"".join(pieces))
-                sent = self._end.send(pending[0])
-                taken += sent
-                if sent < len(pending[0]):
-                    pending[0] = memoryview(pending[0])[sent:]
-                else:
-                    pending.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._break("its program broke it")
-            return
-        if pending and not self._writing:
-            self._writing = True
-            self._reactor.addWriter(self)
-        elif not pending and self._writing:
-            self._writing = False
-            self._reactor.removeWriter(self)
-        if taken and self._connection is not None:
-            self._connection.taken += taken
-            self._soon()
-        self._end_if_over()
-
-    def _end_if_over(self) -> None:
-        if self._pending or not self._finishing or self._end.fileno() < 0:
-            return
-        if self._over:
-            self._finish(self._close_in_order)
-        elif not self._shut:
-            self._shut = True
-            with contextlib.suppress(OSError):
-                self._end.shutdown(socket.SHUT_WR)
-
-    def _read_on(self) -> None:
-        if not (self._reading or self._finished):
-            self._reading = True
-            self._reactor.addReader(self)
-
-    def _pause(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._reactor.removeReader(self)
-
     # The end.
 
     def _hang_up(self, code: int, why: str = "") -> None:
@@ -379,13 +314,13 @@ class QuicPipe:
         self._end_if_over()
 
     def _break(self, why: str) -> None:
-        if self._end.fileno() < 0:
+        if self._end.is_closed:
             return
         if not self._over:
             self._over = True
             self._hang_up(_BROKEN)
             self._stop()
-        self._pending.clear()
+        self._end.pending.clear()
         self._finish(self._reset)
         if self._shaking:
             self._shaking = False
@@ -393,7 +328,7 @@ class QuicPipe:
 
     def _stop(self) -> None:
         self._connection = None
-        self._pause()
+        self._end.pause()
         self._cancel_limit()
         for call in (self._turn, self._timer):
             if call is not None and call.active():
@@ -406,8 +341,5 @@ class QuicPipe:
             self._limit = None
 
     def _finish(self, close: Callable[[socket.socket], None]) -> None:
-        if self._writing:
-            self._writing = False
-            self._reactor.removeWriter(self)
-        close(self._end)
+        self._end.finish(close)
         self.closed.callback(None)

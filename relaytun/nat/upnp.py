@@ -2,6 +2,7 @@
 UPnP's port mapping, by the library miniupnpc: for home routers that know neither PCP nor NAT-PMP.
 
 The library blocks for a second and longer, so all of it happens in a thread, one call at a time.
+Most of that is the search for the router, which can be begun before a port is needed (L{search}).
 Only a router that is this host's gateway is asked: others on the LAN can answer a search, too.
 """
 
@@ -59,6 +60,19 @@ class Upnp:
         self._router: Any = None
         self._lock = DeferredLock()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the router is found, so that it answers soon."""
+        return self._router is not None
+
+    def search(self) -> Deferred[bool]:
+        """
+        Look for the router anew: it may be another one.
+
+        @return: whether there is one.
+        """
+        return self._in_thread(self._search)
+
     def map(
         self, protocol: str, internal_port: int, external_port: int, lifetime: int
     ) -> Deferred[MappedPort]:
@@ -78,6 +92,14 @@ class Upnp:
         return self._lock.run(deferToThreadPool, self._reactor, self._pool(), act, *arguments)
 
     # --- In the thread --------------------------------------------------------------------------
+
+    def _search(self) -> bool:
+        self._router = None
+        try:
+            self._found()
+        except Exception:  # Whatever it is: there is no router that could be asked.
+            return False
+        return True
 
     def _map(self, protocol: str, internal: int, external: int, lifetime: int) -> MappedPort:
         try:

@@ -142,10 +142,10 @@ class Candidate(_Camel, frozen=True):
     Where a client may be reached without the relay.
 
     @ivar kind: how it is known: one of the client's own addresses, one that a router was asked for,
-        or the one that a reflector saw.
+        or the one that a reflector saw; or C{predicted}: a hard NAT should give it next.
     """
 
-    kind: Literal["host", "mapped", "reflexive"]
+    kind: Literal["host", "mapped", "reflexive", "predicted"]
     protocol: Literal["udp", "tcp"]
     address: Text
     port: Annotated[int, Meta(ge=1, le=65535)]
@@ -251,7 +251,8 @@ class _Meeting(Message, frozen=True):
     @ivar attempt: rises with each.
     @ivar generation: of the main channel of their link, whose keys are used for it.
     @ivar nat: what kind of NAT the client is behind, for UDP.
-    @ivar step: from one destination's port to the next one's, where the NAT is C{hard}.
+    @ivar hard_nat: what the client lets be tried where exactly one NAT is C{hard}; the weaker of
+        the two holds.
     @ivar rtt: seconds between the client and the server.
     @ivar quic: the client can do QUIC.
     """
@@ -261,7 +262,7 @@ class _Meeting(Message, frozen=True):
     generation: Count
     candidates: Annotated[tuple[Candidate, ...], Meta(max_length=16)] = ()
     nat: Literal["open", "easy", "hard", "blocked"] = "blocked"
-    step: Annotated[int, Meta(ge=-65535, le=65535)] = 0
+    hard_nat: Literal["no", "predict", "birthday"] = "no"
     rtt: Annotated[float, Meta(ge=0, le=60)] = 0.0
     quic: bool = False
 

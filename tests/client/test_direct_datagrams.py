@@ -32,7 +32,8 @@ class FakeNetwork:
 
     def gather(self) -> Deferred[Any]:
         offer = mock.Mock()
-        offer.candidates, offer.nat, offer.step, offer.rtt = (TCP, UDP), "easy", 0, 0.1
+        offer.candidates, offer.nat, offer.rtt = (TCP, UDP), "easy", 0.1
+        offer.hard_nat = "no"
         offer.quic = True
         return succeed(offer)
 

@@ -1,244 +1,182 @@
-"""Tests of L{relaytun.client.direct}: when another way is tried; the network is a fake."""
+"""Tests of L{relaytun.client.direct}: when a way without the relay is looked for, and again."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-from unittest import mock
+import dataclasses
+import itertools
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-
-from relaytun.client import direct
+from relaytun.client import direct as module
 from relaytun.client.direct import (
+    ANSWER_TIMEOUT,
     AT_ONCE,
     FIRST_WAIT,
     KNOWN_WAIT,
     LONGEST_WAIT,
     SOON,
     STEADY,
-    Direct,
 )
-from relaytun.wire.messages import Go, MeetingAnswer, MeetingOffer, Message
 
-ID = "0" * 32
-
-
-class FakeNetwork:
-    """
-    @ivar meetings: those that go on.
-    @ivar keys: of all that there were.
-    """
-
-    def __init__(self) -> None:
-        self.meetings: list[Deferred[None]] = []
-        self.keys: list[bytes] = []
-
-    def gather(self) -> Deferred[Any]:
-        """Nothing at all."""
-        return succeed(
-            SimpleNamespace(
-                candidates=(), nat="easy", step=0, rtt=0.0, quic=True, close=lambda: None
-            )
-        )
-
-    def meet(self, ours: Any, theirs: Any, key: bytes, *more: Any) -> Deferred[None]:
-        """It does not end by itself."""
-        self.keys.append(key)
-        self.meetings.append(Deferred())
-        return self.meetings[-1]
+from .directsupport import DirectCase, channel
 
 
-class DirectCase(SynchronousTestCase):
-    """One side's, the test is the other side and the link."""
-
-    visitor = True
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.network = FakeNetwork()
-        self.said: list[Message] = []
-        self.generation = 0
-        self.session = self.new_session()
-        self.direct = Direct(
-            self.clock,  # type: ignore[arg-type]
-            self.network,
-            self.visitor,
-            lambda: self.session,
-            mock.Mock(),
-        )
-        self.addCleanup(self.direct.close)
-
-    def new_session(self) -> Any:
-        """A session at the server."""
-        return SimpleNamespace(id=ID, tell=self.said.append, live=True)
-
-    def channel(self, path: str = "") -> None:
-        """The link has a new main channel."""
-        self.generation += 1
-        key = b"key %d" % self.generation
-        self.direct.secured(
-            SimpleNamespace(  # type: ignore[arg-type]
-                path=path, generation=self.generation, secret=lambda label, size: key
-            )
-        )
+class MovesTests(DirectCase):
+    """The side that begins."""
 
     def pass_time(self, seconds: float) -> int:
         """@return: how many offers there were meanwhile."""
-        before = len(self.said)
-        self.clock.pump([0.01] * round(seconds / 0.01))
-        return len(self.said) - before
+        before = len(self.offers())
+        self.clock.pump([0.05] * round(seconds / 0.05))
+        return len(self.offers()) - before
 
-    def answer(self) -> None:
+    def answered(self) -> None:
         """The other side takes part in the last attempt, and the server says when."""
-        offer = self.said[-1]
-        assert isinstance(offer, MeetingOffer)
-        common: dict[str, Any] = {"session_id": ID, "attempt": offer.attempt}
-        self.direct.received(
-            MeetingAnswer(
-                **common, generation=1, candidates=(), nat="easy", step=0, rtt=0.0, quic=True
-            )
-        )
-        self.direct.received(Go(**common, delay=0.0))
+        attempt = self.offers()[-1]
+        self.direct.received(self.answer(attempt))
+        self.direct.received(self.go(attempt))
         self.clock.advance(0)
-
-    def succeed(self) -> None:
-        """The last attempt leads to a channel."""
-        self.answer()
-        self.channel("quic")
-        self.network.meetings[-1].callback(None)
-
-
-class VisitorTests(DirectCase):
-    """Who tries, and when."""
-
-    def test_at_once(self) -> None:
-        """A first try follows the first channel; its key is that of the channel."""
-        self.channel()
-        self.assertEqual(self.pass_time(AT_ONCE + 0.01), 1)
-        self.answer()
-        self.assertEqual(self.network.keys, [b"key 1"])
-
-    def test_silence(self) -> None:
-        """Who does not answer is asked three times in short order, then seldom; it is told why."""
-        self.channel()
-        offers = self.pass_time(3 * direct.ANSWER_TIMEOUT + 2 * SOON + 1)
-        self.assertEqual(offers, 3)
-        self.assertEqual(self.direct.why, direct.NO_ANSWER)
-        self.assertEqual(self.pass_time(FIRST_WAIT - 2), 0)
-        self.assertEqual(self.pass_time(3), 1)
 
     def test_success(self) -> None:
-        """Nothing is tried as long as there is a direct channel."""
-        self.channel()
-        self.pass_time(1)
-        self.succeed()
+        """With a direct channel nothing more is tried."""
+        self.meet()
+        self.network.meetings[0][1].callback(None)
+        self.direct.secured(channel(2, "lan"))
         self.assertEqual(self.direct.why, "")
-        self.assertEqual(self.pass_time(LONGEST_WAIT + 10), 0)
+        self.clock.advance(LONGEST_WAIT)
+        self.assertEqual(self.offers(), [1])
+        self.assertEqual(self.network.offers[0].closed, 1)
 
     def test_lost(self) -> None:
-        """When a good one is lost another is tried at once, and each minute at the least."""
-        self.channel()
-        self.pass_time(1)
-        self.succeed()
-        self.pass_time(STEADY + 0.1)
-        self.channel()
-        self.assertEqual(self.direct.why, direct.LOST)
-        self.assertEqual(self.pass_time(AT_ONCE + 0.01), 1)
-        self.pass_time(300)
+        """When a direct channel that has served for a while is lost, it is tried anew at once."""
+        self.test_success()
+        self.direct.secured(channel(3))
+        self.clock.advance(AT_ONCE)
+        self.assertEqual(self.offers(), [1, 2])
+        self.assertEqual(self.direct.why, module.LOST)
+
+    def test_lost_for_long(self) -> None:
+        """What was there once is looked for each minute at least, however long it is in vain."""
+        self.test_success()
+        self.direct.secured(channel(3))
+        self.pass_time(LONGEST_WAIT)
         for _ in range(3):
-            self.assertEqual(self.pass_time(KNOWN_WAIT + direct.ANSWER_TIMEOUT), 1)
+            self.assertEqual(self.pass_time(KNOWN_WAIT + ANSWER_TIMEOUT), 1)
 
-    def test_not_good(self) -> None:
-        """Paths that come and do not last are tried less and less often, too."""
-        self.channel()
-        self.pass_time(1)
-        for _ in range(2):
-            self.succeed()
-            self.pass_time(1)
-            self.channel()
-            self.assertEqual(self.pass_time(SOON - 0.1), 0)
-            self.assertEqual(self.pass_time(0.2), 1)
-        self.succeed()
-        self.pass_time(1)
-        self.channel()
-        self.assertEqual(self.pass_time(FIRST_WAIT - 1), 0)
-        self.assertEqual(self.pass_time(2), 1)
-
-    def test_lost_while_arriving(self) -> None:
-        """A connection that was good and carried nothing is followed by another try."""
-        self.channel()
-        self.pass_time(1)
-        self.succeed()
-        self.pass_time(STEADY + 0.1)
-        self.channel()
-        self.pass_time(1)
-        self.answer()
-        self.network.meetings[-1].callback(None)
+    def test_nothing_came(self) -> None:
+        """An attempt that ends well, and without a channel, is followed by another one."""
+        self.meet()
+        self.network.meetings[0][1].callback(None)
         self.assertEqual(self.pass_time(SOON + 0.1), 1)
+
+    def test_flapping(self) -> None:
+        """Paths that come and do not last are tried less and less often, too."""
+        self.meet()
+        for generation, wait in ((2, SOON), (4, SOON), (6, FIRST_WAIT)):
+            self.direct.secured(channel(generation, "quic"))
+            self.network.meetings[-1][1].callback(None)
+            self.clock.advance(STEADY / 2)
+            self.direct.secured(channel(generation + 1))
+            self.assertEqual(self.pass_time(wait - 0.1), 0)
+            self.assertEqual(self.pass_time(0.2), 1)
+            self.answered()
+
+    def test_slower_than_the_relay(self) -> None:
+        """What was given up for the relay is not looked for again soon."""
+        self.test_success()
+        self.direct.demoted()
+        self.direct.secured(channel(3))
+        self.assertEqual(self.direct.why, module.SLOWER)
+        self.clock.advance(LONGEST_WAIT - 1)
+        self.assertEqual(self.offers(), [1])
+        self.clock.advance(1)
+        self.assertEqual(self.offers(), [1, 2])
+
+    def test_failure(self) -> None:
+        """If they do not meet, it says why, and tries again soon."""
+        self.meet()
+        self.network.meetings[0][1].errback(RuntimeError("both are asleep"))
+        self.assertEqual(self.direct.why, "both are asleep")
+        self.clock.advance(SOON - 0.1)
+        self.assertEqual(self.offers(), [1])
+        self.clock.advance(0.1)
+        self.assertEqual(self.offers(), [1, 2])
+        self.assertEqual([offer.closed for offer in self.network.offers], [1, 0])
+
+    def test_schedule(self) -> None:
+        """Three times at once, then less and less often; nobody's answer is waited for long."""
+        self.direct.secured(channel(1))
+        times: list[float] = []
+        while len(times) < 9:
+            self.clock.advance(0.05)
+            while len(self.offers()) > len(times):
+                times.append(self.clock.seconds())
+        waits = [b - a - ANSWER_TIMEOUT for a, b in itertools.pairwise(times)]
+        self.assertEqual([round(wait) for wait in waits], [SOON, SOON, 30, 60, 120, 240, 300, 300])
+        self.assertEqual(self.direct.why, module.NO_ANSWER)
+
+    def test_no_session(self) -> None:
+        """Without a session, or a server to talk to, nothing is gathered; it is tried later."""
+        for session in (None, self.session):
+            self.session = session
+            if session is not None:
+                session.tell = None
+            self.direct.secured(channel(1))
+            self.clock.advance(AT_ONCE)
+            self.assertEqual(self.network.gathering, [])
+        self.assertEqual(self.direct.why, module.OLD_SERVER)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_session_over(self) -> None:
-        """Nobody is asked in a session that is over; a new one begins anew, at once."""
-        self.channel()
-        self.pass_time(3 * direct.ANSWER_TIMEOUT + 2 * SOON + 1)
+        """A session of which nobody passes on a word is renewed first, then it is tried at once."""
+        assert self.session is not None
         self.session.live = False
-        self.assertEqual(self.pass_time(3 * FIRST_WAIT), 0)
-        self.session = self.new_session()
-        self.channel()
-        self.assertEqual(self.pass_time(AT_ONCE + 0.01), 1)
-        self.answer()
-        self.assertEqual(self.network.keys, [b"key 2"])
+        self.begin()
+        self.assertEqual((self.renewals, self.network.gathering), (1, []))
+        self.session.live = True
+        self.direct.secured(channel(2))
+        self.clock.advance(SOON)
+        self.assertEqual((self.renewals, self.offers()), (1, [1]))
+        self.clock.advance(ANSWER_TIMEOUT)
 
-    def test_session_changes_meanwhile(self) -> None:
-        """A question in the old session is not waited for."""
-        self.channel()
-        self.pass_time(1)
-        self.session = self.new_session()
-        self.channel()
-        self.assertEqual(self.pass_time(SOON + 0.1), 1)
+    def test_new_session(self) -> None:
+        """In a new session what was said in the old one is void: it is tried anew at once."""
+        self.begin()
+        assert self.session is not None
+        self.session = dataclasses.replace(self.session)
+        self.direct.secured(channel(2))
+        self.assertEqual(self.network.offers[0].closed, 1)
+        self.clock.advance(AT_ONCE)
+        self.assertEqual(self.offers(), [1, 2])
+        self.direct.received(self.answer(1))
+        self.direct.received(self.go(1))
+        self.clock.advance(0)
+        self.assertEqual(self.network.meetings, [])
 
-    def test_close(self) -> None:
-        """Nothing is left of it."""
-        self.channel()
-        self.pass_time(1)
-        self.direct.close()
+    def test_hurry(self) -> None:
+        """When the network has changed, what waits is tried at once, as if for the first time."""
+        self.direct.secured(channel(1))
+        self.clock.pump([1] * 70)
+        before = len(self.offers())
+        self.direct.hurry()
+        self.clock.advance(AT_ONCE)
+        self.assertEqual(len(self.offers()), before + 1)
+        self.clock.advance(ANSWER_TIMEOUT)
+        self.clock.advance(SOON)
+        self.assertEqual(len(self.offers()), before + 2)
+
+    def test_hurry_in_vain(self) -> None:
+        """Before there is a channel, and with a direct one, there is nothing to hurry."""
+        self.direct.hurry()
+        self.direct.secured(channel(1, "lan"))
+        self.direct.hurry()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-
-class ProviderTests(DirectCase):
-    """Who takes part."""
-
-    visitor = False
-
-    def offer(self, generation: int) -> None:
-        """The visitor proposes to meet."""
-        self.direct.received(
-            MeetingOffer(
-                session_id=ID,
-                attempt=1,
-                generation=generation,
-                candidates=(),
-                nat="easy",
-                step=0,
-                rtt=0.0,
-                quic=True,
-            )
-        )
-
-    def test_key(self) -> None:
-        """The key is that of the channel which the visitor means, also if there is a newer one."""
-        self.channel()
-        self.channel("quic")
-        self.offer(1)
-        self.assertIsInstance(self.said[-1], MeetingAnswer)
-        self.direct.received(Go(session_id=ID, attempt=1, delay=0.0))
-        self.clock.advance(0)
-        self.assertEqual(self.network.keys, [b"key 1"])
-
-    def test_unknown(self) -> None:
-        """An offer for a channel that there never was is not answered; nor is anything tried."""
-        self.channel()
-        self.offer(7)
-        self.assertEqual(self.said, [])
-        self.assertEqual(self.pass_time(100), 0)
+    def test_hurry_while_it_runs(self) -> None:
+        """An attempt that runs goes on, and the next one is soon."""
+        self.direct.secured(channel(1))
+        while len(self.offers()) < 4:
+            self.clock.advance(0.5)
+        self.direct.hurry()
+        self.assertEqual(len(self.offers()), 4)
+        self.clock.advance(ANSWER_TIMEOUT)
+        self.clock.advance(SOON)
+        self.assertEqual(len(self.offers()), 5)

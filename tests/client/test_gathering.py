@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client import gathering as module
-from relaytun.client.gathering import MOST, Gathering, Offer, gathered
+from relaytun.client.gathering import MOST, MOST_IN_ALL, Gathering, Offer, gathered
+from relaytun.nat.guessing import Policy
 from relaytun.nat.portmap import MappedPort
 from relaytun.nat.reflection import Reflection
 from relaytun.wire.messages import RelayAddress
@@ -107,12 +108,15 @@ class GatheringTests(SynchronousTestCase):
         self.asked.append(places)
         return self.udp
 
-    def gather(self, lan_only: bool = False, mappings: Any = None) -> Deferred[Offer]:
+    def gather(
+        self, lan_only: bool = False, mappings: Any = None, hard_nat: Policy = "predict"
+    ) -> Deferred[Offer]:
         gathering = Gathering(
             self.clock,  # type: ignore[arg-type]
             lambda: self.reflectors,
             mappings,
             lan_only,
+            hard_nat,
         )
         return gathered(gathering)
 
@@ -149,8 +153,7 @@ class GatheringTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(
-            (offer.nat, offer.step, offer.rtt, offer.asked, offer.tcp_port),
-            ("easy", 0, 0.25, True, 4000),
+            (offer.nat, offer.rtt, offer.asked, offer.tcp_port), ("easy", 0.25, True, 4000)
         )
 
     def test_open(self) -> None:
@@ -161,12 +164,30 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(kinds, ["reflexive"])
 
     def test_hard(self) -> None:
-        """All places are offered where a router gives one port after the other."""
+        """Where a router gives one port after the other, those are offered, and the next ones."""
         self.seen(5001, 5003)
         offer = self.offer()
-        self.assertEqual((offer.nat, offer.step), ("hard", 2))
+        self.assertEqual(offer.nat, "hard")
         ports = [each.port for each in offer.candidates if each.kind == "reflexive"]
         self.assertEqual(ports, [4001, 5001, 5003])
+        self.assertEqual(
+            [each for each in self.candidates(offer) if each[1] == "predicted"],
+            [("udp", "predicted", OUTER, port) for port in range(5005, 5025, 2)],
+        )
+
+    def test_unpredictable(self) -> None:
+        """Nothing is predicted where it cannot be, or the configuration does not let it."""
+        cases: tuple[tuple[tuple[int, int], Policy], ...] = (
+            ((5001, 5001), "birthday"),
+            ((5001, 9000), "predict"),
+            ((5001, 5002), "no"),
+        )
+        for ports, policy in cases:
+            self.tcp = FakeTCPReflection()
+            self.seen(*ports)
+            offer = self.offer(hard_nat=policy)
+            self.assertEqual({each.kind for each in offer.candidates}, {"host", "reflexive"})
+            self.assertEqual(offer.hard_nat, policy)
 
     def test_blocked(self) -> None:
         """Where no reflector answers over UDP, TCP tells the time that it takes."""
@@ -178,13 +199,18 @@ class GatheringTests(SynchronousTestCase):
         """What is seen outside is worth more than many own addresses."""
         self.local = [f"10.0.0.{number}" for number in range(1, 11)]
         self.seen(5001, 5003)
-        udp = [each.kind for each in self.offer().candidates if each.protocol == "udp"]
-        self.assertEqual(udp, ["host"] * (MOST - 2) + ["reflexive"] * 2)
+        candidates = self.offer().candidates
+        udp = [each.kind for each in candidates if each.protocol == "udp"]
+        self.assertEqual(
+            udp,
+            ["host"] * (MOST - 2) + ["reflexive"] * 2 + ["predicted"] * (MOST_IN_ALL - 2 * MOST),
+        )
+        self.assertEqual(len(candidates), MOST_IN_ALL)
 
     def test_lan(self) -> None:
         """With C{direct = lan} nobody is asked, and only own addresses are offered."""
-        offer = self.offer(lan_only=True)
-        self.assertEqual((self.asked, self.mappings.asked), ([], []))
+        offer = self.offer(lan_only=True, hard_nat="birthday")
+        self.assertEqual((self.asked, self.mappings.asked, offer.hard_nat), ([], [], "no"))
         self.assertEqual({each.kind for each in offer.candidates}, {"host"})
         self.assertEqual({each.protocol for each in offer.candidates}, {"tcp", "udp"})
         self.assertFalse(offer.asked)
@@ -199,13 +225,16 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.mappings.made["udp"].waits, [1.0])
 
     def test_ipv6(self) -> None:
-        """Addresses of IPv6 are offered over TCP, with a port of their own."""
+        """Addresses of IPv6 are offered over TCP and UDP, with ports of their own."""
         self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
         six = [each for each in offer.candidates if ":" in each.address]
-        self.assertEqual([each.protocol for each in six], ["tcp"])
-        self.assertEqual(six[0].port, offer.tcp6_port)
+        assert offer.udp6 is not None
+        self.assertEqual(
+            [(each.protocol, each.port) for each in six],
+            [("tcp", offer.tcp6_port), ("udp", offer.udp6.getsockname()[1])],
+        )
         self.assertNotEqual(offer.tcp6_port, 0)
         with socket.socket(socket.AF_INET6) as other:
             other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -223,6 +252,7 @@ class GatheringTests(SynchronousTestCase):
         self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
+        self.assertIsNone(offer.udp6)
         self.assertEqual([each for each in offer.candidates if ":" in each.address], [])
 
     def test_mapped(self) -> None:
@@ -289,12 +319,14 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([each.released for each in self.mappings.made.values()], [1, 1])
 
     def test_take_udp(self) -> None:
-        """Whoever takes the socket has to close it."""
+        """Whoever takes the sockets has to close them."""
+        self.local = [HERE, "2001:db8::2"]
         self.seen(5001)
         offer = self.offer()
-        sock = offer.take_udp()
-        assert sock is not None
+        socks = offer.take_udp()
+        self.assertEqual([sock.family for sock in socks], [socket.AF_INET, socket.AF_INET6])
         offer.close()
-        self.assertIsNone(offer.take_udp())
-        self.assertGreaterEqual(sock.fileno(), 0)
-        sock.close()
+        self.assertEqual(offer.take_udp(), [])
+        for sock in socks:
+            self.assertGreaterEqual(sock.fileno(), 0)
+            sock.close()

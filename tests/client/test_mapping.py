@@ -19,12 +19,18 @@ class FakeMapper:
     """
     @ivar asked: what is asked for, with the answer that is waited for and who hears of changes.
     @ivar given_back: what is.
+    @ivar searches: for the router.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, Deferred[MappedPort], Any]] = []
         self.given_back: list[tuple[str, int]] = []
+        self.searches: list[Deferred[bool]] = []
         self.closed = False
+
+    def search(self) -> Deferred[bool]:
+        self.searches.append(Deferred())
+        return self.searches[-1]
 
     def map(self, protocol: str, port: int, changed: Any) -> Deferred[MappedPort]:
         answer: Deferred[MappedPort] = Deferred()
@@ -100,11 +106,43 @@ class MappingsTests(SynchronousTestCase):
         self.assertIsNotNone(self.mappings.ask("tcp", 6))
 
     def test_another_network(self) -> None:
-        """In another network there is another router."""
+        """In another network there is another router, which is looked for."""
         self.ask()
         self.mapper.asked[0][2].errback(NoMapping("it does not answer"))
         self.mappings.forget()
+        self.assertEqual(len(self.mapper.searches), 1)
         self.ask()
+
+    def test_search(self) -> None:
+        """A router that is found before a port is needed counts as one that gives some."""
+        self.mappings.search()
+        self.mappings.search()
+        self.ask()
+        self.mapper.asked[0][2].errback(NoMapping("it was too early"))
+        (search,) = self.mapper.searches
+        self.assertFalse(self.mappings.known)
+        search.callback(True)
+        self.assertEqual((self.mappings.known, self.mappings.patience), (True, UPNP_PATIENCE))
+        self.ask()
+        self.mappings.search()
+        self.assertEqual(len(self.mapper.searches), 1)
+
+    def test_search_in_vain(self) -> None:
+        """One that is not found is looked for again the next time."""
+        self.mappings.search()
+        self.mapper.searches[0].callback(False)
+        self.assertFalse(self.mappings.known)
+        self.mappings.search()
+        self.assertEqual(len(self.mapper.searches), 2)
+
+    def test_found_in_another_network(self) -> None:
+        """What was found in the network before is not there any more."""
+        self.mappings.search()
+        self.mappings.forget()
+        self.mapper.searches[0].callback(True)
+        self.assertFalse(self.mappings.known)
+        self.mapper.searches[1].callback(True)
+        self.assertTrue(self.mappings.known)
 
     def test_question_given_up(self) -> None:
         """A question that was given up says nothing of the router; a fault is logged."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relaytun.client import attempt as module
+from relaytun.client import attempt as module, mapping
 from relaytun.client.attempt import TCP_FIRST, NoDirectPath
 from relaytun.client.gathering import Offer
 from relaytun.client.meeting import ClientNetwork, Meetings
@@ -122,7 +122,6 @@ class MeetingCase(SynchronousTestCase):
     """
 
     lan_only = False
-    hard_nat = "predict"
     punched: Any = None
 
     def setUp(self) -> None:
@@ -140,6 +139,7 @@ class MeetingCase(SynchronousTestCase):
         self.ours = Offer()
         self.ours.quic = True
         self.ours.nat = "easy"
+        self.ours.hard_nat = "predict"
         self.ours.asked = True
         self.ours.tcp_port = 4000
         self.udp = self.ours.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -152,7 +152,7 @@ class MeetingCase(SynchronousTestCase):
             self.clock,  # type: ignore[arg-type]
             tuple,
             self.lan_only,
-            self.hard_nat,
+            "no",
             None,
             self.used.append,
         )
@@ -177,6 +177,7 @@ class MeetingCase(SynchronousTestCase):
             "candidates": candidates
             or (self.candidate(), self.candidate(protocol="tcp", kind="host", port=6)),
             "nat": "easy",
+            "hard_nat": "birthday",
             "quic": True,
         }
         theirs = MeetingAnswer(**usual | fields)
@@ -405,6 +406,53 @@ class MeetingTests(MeetingCase):
             [opening.local for opening in self.openings], [("0.0.0.0", 4000), ("::", 6000)]
         )
 
+    def test_ipv6_udp(self) -> None:
+        """UDP is punched for over both, each from its own socket and with words of its own."""
+        self.ours.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        six = "2001:db8::1"
+        done = self.meet(self.candidate(), self.candidate(address=six, kind="host", port=7))
+        self.assertEqual(
+            [(punch.sock.family, punch.candidates) for punch in self.punches],
+            [
+                (socket.AF_INET, [("203.0.113.1", 5)]),
+                (socket.AF_INET6, [(six, 7)]),
+            ],
+        )
+        self.assertEqual(len({punch.session for punch in self.punches}), 2)
+        path = FakePath()
+        path.address = six, 7
+        self.punches[1].done.callback(path)
+        self.assertTrue(self.punches[0].stopped)
+        self.clock.advance(TCP_FIRST)
+        self.proofs[0][2].callback(True)
+        self.successResultOf(done)
+        self.assertEqual((self.proofs[0][1], self.used[0].protocol), ("quic", "udp"))
+        self.used[0].end()
+        self.assertEqual(path.closed, 1)
+        self.assert_over()
+
+    def test_one_family(self) -> None:
+        """Only what the other client has, too, is tried; the other socket is closed."""
+        for address, family in (("203.0.113.1", socket.AF_INET), ("fd00::1", socket.AF_INET6)):
+            self.ours.udp, self.ours.udp6 = socks = tuple(
+                socket.socket(each, socket.SOCK_DGRAM) for each in (socket.AF_INET, socket.AF_INET6)
+            )
+            done = self.meet(self.candidate(address=address))
+            self.assertEqual([sock.family for sock in socks if sock.fileno() >= 0], [family])
+            self.assertEqual(self.punches[-1].sock.family, family)
+            done.cancel()
+            self.failureResultOf(done, CancelledError)
+        self.assertEqual(len(self.punches), 2)
+        self.udp.close()
+
+    def test_ipv6_is_not_hard(self) -> None:
+        """No ports of IPv6 are guessed, whatever the NAT of IPv4 is."""
+        self.ours.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self.ours.nat = "hard"
+        self.meet(self.candidate(), self.candidate(address="2001:db8::1", kind="host"))
+        self.assertEqual([bool(punch.more["hard"]) for punch in self.punches], [True, False])
+        self.punches[1].stop()
+
     def test_no_quic(self) -> None:
         """Without the library at both sides UDP is left alone, and said to be."""
         for ours, where in ((True, "at the other client"), (False, "here")):
@@ -438,26 +486,49 @@ class MeetingTests(MeetingCase):
         self.ours.asked = False
         self.assertEqual(self.fails("blocked", "easy"), "no UDP, and no TCP")
 
-    def hard(self, ours: str, theirs: str, **fields: Any) -> Any:
-        """What is guessed between clients behind these NATs."""
-        self.ours.nat, self.ours.step = ours, 1
+    def hard(self, ours: str, theirs: str, policy: str = "predict", **fields: Any) -> Any:
+        """What is guessed between clients behind these NATs, each of which predicts a port."""
+        self.ours.nat = ours
+        self.ours.candidates = (self.candidate(kind="predicted", port=51),)
         self.ours.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(self.ours.udp.close)
-        self.meet(self.candidate(**fields), nat=theirs, step=2)
+        self.meet(
+            self.candidate(**fields),
+            self.candidate(kind="predicted", port=52),
+            nat=theirs,
+            hard_nat=policy,
+        )
         return self.punches[-1].more["hard"]
 
     def test_hard(self) -> None:
-        """Ports are guessed if exactly one NAT is hard, by its step, at the seen address."""
+        """Ports are guessed if exactly one NAT is hard: what that side predicts, and no sooner."""
         self.udp.close()
-        for ours, theirs, mine, step in (("hard", "easy", True, 1), ("open", "hard", False, 2)):
+        for ours, theirs, mine, port in (("hard", "easy", True, 51), ("open", "hard", False, 52)):
             hard = self.hard(ours, theirs)
             self.assertEqual(
-                (hard.mine, hard.address, hard.step, hard.policy),
-                (mine, ("203.0.113.1", 5), step, "predict"),
+                (hard.mine, hard.address, hard.predicted, hard.policy),
+                (mine, ("203.0.113.1", 5), (("203.0.113.1", port),), "predict"),
             )
+            self.assertEqual(self.punches[-1].candidates, [("203.0.113.1", 5)])
         self.assertIsNone(self.hard("hard", "hard"))
         self.assertIsNone(self.hard("easy", "blocked"))
         self.assertIsNone(self.hard("hard", "easy", kind="host"))
+
+    def test_policies(self) -> None:
+        """The weaker of what the two clients allow holds, whichever of them is behind that NAT."""
+        self.udp.close()
+        for nats in (("hard", "easy"), ("easy", "hard")):
+            for policies, both in (
+                (("birthday", "birthday"), "birthday"),
+                (("birthday", "predict"), "predict"),
+                (("predict", "birthday"), "predict"),
+            ):
+                self.ours.hard_nat = policies[0]  # type: ignore[assignment]
+                hard = self.hard(*nats, policy=policies[1])
+                self.assertEqual(hard.policy, both)
+            for policies in (("birthday", "no"), ("no", "birthday")):
+                self.ours.hard_nat = policies[0]  # type: ignore[assignment]
+                self.assertIsNone(self.hard(*nats, policy=policies[1]))
 
 
 class DatagramTests(MeetingCase):
@@ -566,18 +637,6 @@ class DatagramTests(MeetingCase):
         self.assert_over()
 
 
-class NoGuessingTests(MeetingCase):
-    """C{hard_nat = no}."""
-
-    hard_nat = "no"
-
-    def test_hard(self) -> None:
-        """No port is guessed."""
-        self.ours.nat = "hard"
-        self.meet()
-        self.assertIsNone(self.punches[0].more["hard"])
-
-
 class LanTests(MeetingCase):
     """C{direct = lan}."""
 
@@ -585,7 +644,6 @@ class LanTests(MeetingCase):
 
     def test_only_here(self) -> None:
         """Only own addresses of the other client, of a network of one's own, are tried."""
-        self.ours.nat = "hard"
         done = self.meet(
             self.candidate(address="192.168.1.2"),
             self.candidate(kind="mapped", address="10.0.0.1"),
@@ -595,7 +653,6 @@ class LanTests(MeetingCase):
         )
         self.assertEqual(self.punches[0].candidates, [("192.168.1.3", 1)])
         self.assertEqual(self.openings[0].candidates, [("10.1.2.3", 2)])
-        self.assertIsNone(self.punches[0].more["hard"])
         self.punches[0].done.errback(NoPath("no UDP"))
         self.openings[0].done.errback(NoPath("no TCP"))
         self.assertEqual(
@@ -636,7 +693,7 @@ class MeetingsTests(SynchronousTestCase):
 
     def made(self, lan_only: bool) -> tuple[Clock, Meetings]:
         clock = Clock()
-        clock.getThreadPool = None  # type: ignore[attr-defined]
+        self.patch(mapping, "is_installed", lambda: False)
         self.changes = 0
         return clock, Meetings(clock, tuple, lan_only, "predict", self.changed)  # type: ignore[arg-type]
 
@@ -664,6 +721,15 @@ class MeetingsTests(SynchronousTestCase):
                 self.assertFalse(meetings._mappings.known)
             self.assertEqual(meetings._mappings is None, lan_only)
             self.assertEqual(self.changes, 1)
+
+    def test_prepare(self) -> None:
+        """The router is looked for before there is a link, if any is asked at all."""
+        searches: list[object] = []
+        self.patch(mapping.Mappings, "search", lambda asked: searches.append(asked))
+        for lan_only, expected in ((True, 0), (False, 1)):
+            _, meetings = self.made(lan_only)
+            meetings.prepare()
+            self.assertEqual(len(searches), expected)
 
     def changed(self) -> None:
         self.changes += 1

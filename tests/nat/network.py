@@ -51,12 +51,17 @@ class Network(Clock):
             self.advance(0.005)
 
 
-class Socket:
-    """A UDP socket of it."""
+_HOPS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 
-    family = socket.AF_INET
+
+class Socket:
+    """A UDP socket of it; which family it is of, its address says."""
 
     def __init__(self, network: Network, address: Address) -> None:
+        self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.network = network
         self.address = address
         self.hops = 64
@@ -74,11 +79,11 @@ class Socket:
         return self.address
 
     def getsockopt(self, level: int, option: int) -> int:
-        assert (level, option) == (socket.IPPROTO_IP, socket.IP_TTL)
+        assert (level, option) == _HOPS[self.family]
         return self.hops
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        if (level, option) == (socket.IPPROTO_IP, socket.IP_TTL):
+        if (level, option) == _HOPS[self.family]:
             self.hops = value
 
     def recvfrom_into(self, buffer: memoryview) -> tuple[int, Address]:

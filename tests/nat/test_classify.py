@@ -12,6 +12,7 @@ from relaytun.nat.classify import (
     Outlook,
     classify,
     in_words,
+    next_places,
     outlook,
     pairs_in_words,
 )
@@ -76,6 +77,19 @@ class ClassifyTests(SynchronousTestCase):
             self.assertEqual(nat, Nat(HARD, answers[0], keeps, step, True))
             self.assertEqual(nat.sequential, 0 < abs(step) <= MOST_STEP)
             self.assertIn(how, in_words(nat))
+
+    def test_next(self) -> None:
+        """What comes next can be told of ports that rise, or fall, in steps; as far as they go."""
+        for last, step, ports in (
+            (5000, 1, range(5001, 5011)),
+            (5000, -2, range(4998, 4978, -2)),
+            (65532, 2, (65534,)),
+            (5000, 0, ()),
+            (5000, 999, ()),
+        ):
+            found = next_places(Nat(HARD, step=step), (OUTSIDE, last))
+            self.assertEqual(found, [(OUTSIDE, port) for port in ports])
+        self.assertEqual(next_places(Nat(EASY, step=1), (OUTSIDE, 5000)), [])
 
     def test_port_rewritten_here(self) -> None:
         """A firewall of this machine that changes the port is no open road."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -206,6 +206,8 @@ class MapperTests(SynchronousTestCase):
         calls: list[tuple[Any, ...]] = []
 
         class Upnp:
+            ready = False
+
             def map(self, *arguments: Any) -> Deferred[MappedPort]:
                 calls.append(arguments)
                 return succeed(MappedPort(OUTER, 6001, "upnp", 600))
@@ -223,6 +225,37 @@ class MapperTests(SynchronousTestCase):
         first, again = ("tcp", 6000, 6000, 600), ("tcp", 6000, 6001, 600)
         self.assertEqual(calls, [first, again, ("tcp", 6001)])
         self.assert_closed()
+
+    def test_upnp_is_ready(self) -> None:
+        """UPnP comes first where its router is found; what it does not give the others may."""
+        answers = [succeed(MappedPort(OUTER, 6001, "upnp", 600)), fail(NoMapping("it is full"))]
+
+        class Upnp:
+            ready = False
+
+            def search(self) -> Deferred[bool]:
+                self.ready = True
+                return succeed(True)
+
+            def map(self, *arguments: Any) -> Deferred[MappedPort]:
+                return answers.pop(0)
+
+            def unmap(self, *arguments: Any) -> Deferred[None]:
+                return succeed(None)
+
+        mapper = PortMapper(self.network, lambda: ROUTER[0], upnp=Upnp())  # type: ignore[arg-type]
+        self.assertTrue(self.successResultOf(mapper.search()))
+        self.assertEqual(self.successResultOf(mapper.map("tcp", 6000)).by, "upnp")
+        done = mapper.map("udp", 6000)
+        port = self.network.ports[-1]
+        port.protocol.datagramReceived(Pcp().response(port.sent[0]), ROUTER)
+        self.assertEqual(self.successResultOf(done).by, "pcp")
+        self.successResultOf(mapper.close())
+        self.assert_closed()
+
+    def test_nothing_to_search(self) -> None:
+        """Without UPnP there is nothing that takes long."""
+        self.assertFalse(self.successResultOf(self.mapper.search()))
 
     # --- Who else may speak ---------------------------------------------------------------------
 

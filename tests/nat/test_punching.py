@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relaytun.nat import guessing
 from relaytun.nat.candidates import NoPath, first_hops, usable
-from relaytun.nat.guessing import Hard, spare_descriptors
+from relaytun.nat.guessing import Hard, spare_descriptors, weaker
 from relaytun.nat.path import UdpPath
 from relaytun.nat.punching import MOST_ADDRESSES, UdpPunch
 from relaytun.wire.punch import FULL_SIZE, SIZE, Kind, Speech, decode
@@ -193,7 +193,7 @@ class ProofTests(PunchingTestCase):
 
     def test_cancelled(self) -> None:
         """A cancelled attempt leaves nothing behind, nor does one that never started."""
-        done = self.punch(A, [B], hard=Hard(False, B, 1, "birthday")).start()
+        done = self.punch(A, [B], hard=Hard(False, B, NEXT, "birthday")).start()
         self.network.run(0.3)
         done.cancel()
         self.failureResultOf(done, CancelledError)
@@ -270,40 +270,73 @@ class SecurityTests(PunchingTestCase):
         self.assertNotIn(Kind.USED, [kind for _, _, kind, _ in self.sent(A)])
 
 
+#: What a hard side could tell.
+NEXT = tuple((B[0], B[1] + 2 * number) for number in range(1, 11))
+
+
 class GuessingTests(PunchingTestCase):
     def hard(self, own: Address, mine: bool, **options: Any) -> Any:
         hard = Hard(mine, B if own == A else A, **options)
         return self.punch(own, [], hard=hard).start()
 
     def test_prediction(self) -> None:
-        """From 1 s on, the next twenty ports are tried, as the step says, first with few hops."""
-        done = self.hard(A, False, step=2)
+        """From 1 s on, what the hard side predicts is tried, first with few hops, from its end."""
+        done = self.hard(A, False, predicted=NEXT)
         self.network.run(0.99)
         self.assertEqual(self.network.log, [])
         self.network.run(5)
         self.failureResultOf(done, NoPath)
-        ports = [target[1] for at, target, _, hops in self.sent(A) if hops == 4]
-        self.assertEqual(ports, [B[1] + 2 * number for number in range(20, 0, -1)])
+        tried = [target for at, target, _, hops in self.sent(A) if hops == 4]
+        self.assertEqual(tried, list(reversed(NEXT)))
 
     def test_prediction_meets(self) -> None:
         """The hard side's new socket is found under its predicted port."""
         real = B[0], next(self.ports)
         self.ports = iter(range(real[1], real[1] + 10))
-        one = self.punch(A, [], hard=Hard(False, (B[0], real[1] - 3), 1)).start()
-        other = self.punch(B, [], hard=Hard(True, A, 1)).start()
+        predicted = (B[0], real[1] - 1), real, (B[0], real[1] + 1)
         self.network.passes = lambda source, target, _, hops: source if hops == 64 else None
+        one = self.punch(A, [], hard=Hard(False, B, predicted)).start()
+        other = self.punch(B, [], hard=Hard(True, A, predicted)).start()
         self.network.run(2)
         path = self.successResultOf(one)
         self.assertEqual((path.address, path.found), (real, "predicted"))
         path.close()
         self.successResultOf(other).close()
 
-    def test_no_such_port(self) -> None:
-        """Ports behind the last one are not tried."""
-        done = self.punch(A, [], hard=Hard(False, (B[0], 65530), 1)).start()
+    def test_opened_at_once(self) -> None:
+        """The hard side's new socket takes its port behind the known one's, and at once."""
+        done = self.punch(B, [A], hard=Hard(True, A, NEXT)).start()
+        first = [(source, target) for _, source, target, _, hops in self.network.log if hops == 4]
+        new = B[0], 10_000
+        self.assertEqual(first, [(B, A), (new, A)])
+        self.network.run(0.99)
+        self.assertEqual(len(self.sent(new)), 1)
+        self.network.run(0.1)
+        self.assertEqual([hops for *_, hops in self.sent(new)], [4, 4, 64])
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+
+    def test_answered_early(self) -> None:
+        """The easy side may be ahead: what comes to the new socket was predicted all the same."""
+        done = self.punch(B, [A], hard=Hard(True, A, NEXT), initiator=False).start()
+        peer = Speech(KEY, SESSION, True)
+        self.network.deliver(A, (B[0], 10_000), peer.question(Kind.PING, b"question"))
+        pings = [decode(data) for *_, data, _ in self.network.log]
+        for ping in pings:
+            if ping.kind is Kind.PING:
+                self.network.deliver(A, (B[0], 10_000), peer.answer(ping))
+        self.network.deliver(A, (B[0], 10_000), peer.question(Kind.USE, b"decision"))
+        path = self.successResultOf(done)
+        self.assertEqual(path.found, "predicted")
+        path.close()
+
+    def test_unusable(self) -> None:
+        """What cannot be an address is not tried, whatever is predicted."""
+        predicted = ("224.0.0.1", 1), (B[0], 65536), ("name", 1), B
+        done = self.punch(A, [], hard=Hard(False, B, predicted)).start()
         self.network.run(6)
         self.failureResultOf(done, NoPath)
-        self.assertEqual(len({target for _, target, *_ in self.sent(A)}), 5)
+        self.assertEqual({target for _, target, *_ in self.sent(A)}, {B})
 
     def test_own_sockets(self) -> None:
         """Without somebody who makes sockets, they are as the first one, if the system can."""
@@ -315,10 +348,20 @@ class GuessingTests(PunchingTestCase):
                 self.assertEqual(opened.sock.getsockname()[0], host)
             punch.stop()
 
+    def test_weaker(self) -> None:
+        """What only one side allows is not done."""
+        for one, other, both in (
+            ("no", "birthday", "no"),
+            ("birthday", "predict", "predict"),
+            ("predict", "no", "no"),
+            ("birthday", "birthday", "birthday"),
+        ):
+            self.assertEqual(weaker(one, other), both)  # type: ignore[arg-type]
+
     def test_policy_no(self) -> None:
         """Nothing is guessed when the policy says so, or there is nothing to go by."""
         for mine in (False, True):
-            for options in ({"step": 1, "policy": "no"}, {"step": 0, "policy": "predict"}):
+            for options in ({"predicted": NEXT, "policy": "no"}, {"policy": "predict"}):
                 done = self.hard(A, mine, **options)
                 self.network.run(5.1)
                 self.failureResultOf(done, NoPath)
@@ -371,7 +414,7 @@ class GuessingTests(PunchingTestCase):
     def test_no_more_descriptors(self) -> None:
         """When the system refuses a socket, nothing else breaks."""
         for policy in ("predict", "birthday"):
-            hard = Hard(True, A, 1, policy)  # type: ignore[arg-type]
+            hard = Hard(True, A, NEXT, policy)  # type: ignore[arg-type]
             done = self.punch(B, [], hard=hard, make_socket=mock.Mock(side_effect=OSError)).start()
             self.network.run(9)
             self.failureResultOf(done, NoPath)

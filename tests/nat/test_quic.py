@@ -166,7 +166,7 @@ class QuicTests(SynchronousTestCase):
         moved = len(data) - len(pipes.client.to_send)
         self.assertGreaterEqual(moved, window)
         self.assertLess(moved, 2 * window)
-        waiting = sum(map(len, pipes.pipes[1]._pending))
+        waiting = sum(map(len, pipes.pipes[1]._end.pending))
         self.assertLessEqual(waiting, window)
         sent = self.wire.sent
         pipes.run(5)

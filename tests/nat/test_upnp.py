@@ -100,6 +100,19 @@ class UpnpTests(SynchronousTestCase):
             setattr(self.library, name, value)
             self.failureResultOf(self.map(), NoMapping)
 
+    def test_search(self) -> None:
+        """It may be searched for beforehand, and anew, by which it may get lost."""
+        self.assertFalse(self.upnp.ready)
+        for _ in range(2):
+            self.assertTrue(self.successResultOf(self.upnp.search()))
+            self.assertTrue(self.upnp.ready)
+        self.assertEqual(self.library.calls, [("discover",)] * 2)
+        self.successResultOf(self.map())
+        self.assertEqual(self.library.calls.count(("discover",)), 2)
+        self.library.found = 0
+        self.assertFalse(self.successResultOf(self.upnp.search()))
+        self.assertFalse(self.upnp.ready)
+
     def test_trouble(self) -> None:
         """Whatever the library raises is told, and the next time the router is searched again."""
         self.library.taken.add(6000)

@@ -1,9 +1,9 @@
 """
 Which path two clients come to, for each pair of NATs, and how soon: C{docs/nat-matrix.rst}.
 
-C{python -m tests.natlab.matrix [--write FILE] [--delay MS]... [--patience SECONDS] [A/B...]} runs
-real daemons in the lab, says what becomes of each pair, and fails if one is not what
-L{predicted} says.  It takes some seconds for each.
+C{python -m tests.natlab.matrix [--write FILE] [--delay MS]... [--patience SECONDS]
+[--hard-nat A/B] [A/B...]} runs real daemons in the lab, says what becomes of each pair, and fails
+if one is not what L{predicted} says.  It takes some seconds for each.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ TYPES = (
     *("linuxopen", "symseq", "symmetric", "udpblock"),
 )
 HARD = {"symseq", "symmetric"}
+#: With these they meet by guessing alone.
+GUESSED = {"fw", "portrest", "linuxopen"}
 #: What C{status} calls a path that the server is not on.
 DIRECT = {"lan", "tcp-direct", "quic"}
-#: All that is tried: the table is of what can be had.
-CLIENT = "direct = auto\nhard_nat = birthday"
+#: Of both sides: the table is of what can be had.
+POLICIES = "birthday", "birthday"
 PATIENCE = 8.0
 
 
@@ -103,16 +105,21 @@ def pairs(types: Sequence[str] = TYPES, delays: Iterable[int] = (0, 20)) -> list
     return found + [case._replace(delay_ms=delay) for delay in delays for case in SPECIAL]
 
 
-def predicted(case: Case) -> bool | None:
+def predicted(case: Case, policies: tuple[str, str] = POLICIES) -> bool | None:
     """
     Whether the clients come to a direct path; C{None}: nobody knows.
 
     With prediction and birthday all pairs do, but hard with hard; where UDP does not pass, TCP
-    decides, which has neither.
+    decides, which has neither.  What only one of the two allows is as if nobody did.
     """
     if case.name in _OPEN:
         return None
     if case.type_b == "same-isolated":
+        return False
+    kinds = {case.type_a, case.type_b}
+    if (kinds & HARD and kinds & GUESSED) and not (
+        set(policies) == {"birthday"} or ("no" not in policies and "symseq" in kinds)
+    ):
         return False
     hard = [kind.partition("+")[0] in HARD for kind in (case.type_a, case.type_b)]
     if "udpblock" in (case.type_a, case.type_b):
@@ -120,17 +127,29 @@ def predicted(case: Case) -> bool | None:
     return not all(hard)
 
 
-def run(case: Case, client: str = CLIENT, patience: float = PATIENCE) -> Outcome:
+class _Daemons(Daemons):
+    """Each of the two with a policy of its own."""
+
+    def __init__(self, lab: Lab, policies: tuple[str, str]) -> None:
+        self._policies = dict(zip(("provider", "visitor"), policies, strict=True))
+        super().__init__(lab)
+
+    def config(self, client_id: str, sections: str, client: str = "") -> Path:
+        client += f"\nhard_nat = {self._policies[client_id]}"
+        return super().config(client_id, sections, client)
+
+
+def run(case: Case, policies: tuple[str, str] = POLICIES, patience: float = PATIENCE) -> Outcome:
     """
     Real daemons, and one stream that stays open until a direct path is there, or the time over.
 
-    @param client: lines of both [client] sections.
+    @param policies: C{hard_nat} of a and b.
     @raise AssertionError: if its bytes do not arrive, then or later.
     """
     with Lab(
         case.type_a, case.type_b, delay_ms=case.delay_ms, lan_b=case.lan_b, cgn=case.cgn
     ) as lab:
-        daemons = Daemons(lab, client=client)
+        daemons = _Daemons(lab, policies)
         try:
             began = time.monotonic()
             with daemons.stream() as stream:
@@ -202,8 +221,13 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--write", type=Path, help="where the page goes")
     parser.add_argument("--delay", type=int, action="append", help="milliseconds one way [0, 20]")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for each pair")
+    parser.add_argument(
+        "--hard-nat", metavar="A/B", default="/".join(POLICIES), help="of the two [%(default)s]"
+    )
     parser.add_argument("pairs", nargs="*", metavar="A/B", help="types [all, and special cases]")
     options = parser.parse_args(words)
+    one, other = options.hard_nat.split("/")
+    policies = one, other
     delays = options.delay or [0, 20]
     cases = pairs(delays=delays)
     if options.pairs:
@@ -212,8 +236,8 @@ def main(words: Sequence[str]) -> int:
     outcomes: dict[Case, Outcome] = {}
     wrong = 0
     for case in cases:
-        outcome = outcomes[case] = run(case, patience=options.patience)
-        expected = predicted(case)
+        outcome = outcomes[case] = run(case, policies, options.patience)
+        expected = predicted(case, policies)
         is_wrong = expected is not None and expected != outcome.direct
         wrong += is_wrong
         verdict = "  NOT AS PREDICTED" if is_wrong else ""

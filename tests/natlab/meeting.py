@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThread
 
 from relaytun.nat.candidates import FIRST_HOPS, TIMEOUT
-from relaytun.nat.guessing import Hard
+from relaytun.nat.classify import classify, next_places
+from relaytun.nat.guessing import Hard, Policy
 from relaytun.nat.path import IDLE, UdpPath
 from relaytun.nat.punching import UdpPunch
 from relaytun.nat.tcpopen import TcpOpen, share_port
@@ -23,7 +24,6 @@ from relaytun.nat.tcpopen import TcpOpen, share_port
 from .lab import SERVER, SERVER_TOO, Lab
 
 Address = tuple[str, int]
-Policy = Literal["no", "predict", "birthday"]
 
 #: NATs that map each destination to another port.
 HARD = {"symmetric", "symseq"}
@@ -43,7 +43,7 @@ class UdpMeeting:
         self._hard = [host for host, kind in zip("ab", lab.types, strict=True) if kind in HARD]
         self._sockets = {host: lab.udp(host, "0.0.0.0") for host in "ab"}
         self._mapped: dict[str, Address] = {}
-        self._steps: dict[str, int] = {}
+        self._predicted: dict[str, tuple[Address, ...]] = {}
         self._candidates: dict[str, list[Address]] = {}
         self.paths: list[UdpPath] = []
         self._punches: list[UdpPunch] = []
@@ -54,9 +54,9 @@ class UdpMeeting:
             for host, sock in self._sockets.items():
                 first, last = (_seen(sock, server) for server in servers)
                 self._mapped[host] = last or (lab.address(host), 0)
-                step = last[1] - first[1] if first and last else 0
-                self._steps[host] = step if abs(step) <= 10 else 0
                 own = lab.address(host), sock.getsockname()[1]
+                nat = classify(own, [place for place in (first, last) if place])
+                self._predicted[host] = tuple(next_places(nat, self._mapped[host]))
                 self._candidates[host] = [own, last] if last else [own]
 
     async def go(
@@ -75,8 +75,8 @@ class UdpMeeting:
         for host, peer in _PEERS.items():
             hard = None
             if len(self._hard) == 1:
-                step = self._steps[self._hard[0]]
-                hard = Hard(self._hard == [host], self._mapped[peer], step, policy)
+                predicted = self._predicted[self._hard[0]]
+                hard = Hard(self._hard == [host], self._mapped[peer], predicted, policy)
             punch = UdpPunch(
                 reactor,
                 self._sockets[host],

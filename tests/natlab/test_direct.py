@@ -5,13 +5,20 @@ IPv6, and again after one of them has got another address.
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from relaytun.client.direct import SOON
+from relaytun.nat.candidates import TIMEOUT
+from relaytun.nat.upnp import is_installed
 
 from ..integration.links import exchange
 from ..integration.processes import ProcessTestCase
 from .daemons import Daemons
 from .lab import Lab
 from .miniupnpd import start_miniupnpd
+
+#: Seconds in which no second attempt can have led anywhere.
+FIRST_ATTEMPT = TIMEOUT + SOON - 1
 
 
 class MappingTests(ProcessTestCase):
@@ -33,6 +40,22 @@ class MappingTests(ProcessTestCase):
         daemons.provider.stop()
         router.wait_for("PCP: TCP port")
         self.assertNotIn("dnat", lab.run("na", "nft", "list", "table", "inet", "upnp"))
+        daemons.check_logs()
+
+    def test_upnp(self) -> None:
+        """So it does where the router knows UPnP only, and no later: in the first attempt."""
+        if not is_installed():
+            raise SkipTest("not installed: miniupnpc, the extra upnp")
+        lab = Lab("symmetric", "symmetric")
+        self.addCleanup(lab.close)
+        router, _ = start_miniupnpd(self, lab, pmp=False, upnp=True)
+        daemons = Daemons(lab)
+        self.addCleanup(daemons.close)
+        router.wait_for("GET /rootDesc.xml")
+        with daemons.stream() as stream:
+            exchange(*stream)
+            daemons.await_path("tcp-direct".__eq__, FIRST_ATTEMPT)
+            exchange(*stream)
         daemons.check_logs()
 
 

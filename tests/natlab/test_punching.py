@@ -12,9 +12,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from relaytun.nat.candidates import FIRST_HOPS, TIMEOUT, NoPath
+from relaytun.nat.guessing import Policy
 
 from .lab import Lab, require
-from .meeting import LAB_HOPS, Policy, TcpMeeting, UdpMeeting
+from .meeting import LAB_HOPS, TcpMeeting, UdpMeeting
 
 Meeting = TypeVar("Meeting", UdpMeeting, TcpMeeting)
 

@@ -20,9 +20,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from relaytun.nat.candidates import NoPath
+from relaytun.nat.guessing import Policy
 
 from ..natlab.lab import Lab, require
-from ..natlab.meeting import HARD, LAB_HOPS, Policy, TcpMeeting, UdpMeeting
+from ..natlab.meeting import HARD, LAB_HOPS, TcpMeeting, UdpMeeting
 from .long import Soak
 
 TYPES = [
