@@ -4,7 +4,11 @@ A process that has imported everything, and forks a child for each daemon or com
 Most of what a short-lived C{relaytun} or C{twistd} does is importing: the better part of a second,
 hundreds of times.  A child of the nursery gets the arguments, folder, environment and limits of its
 own, runs what C{python -c} is given to the same end, with the same exit code, and is a child of
-the test process: the kernel hands it over when the process between it and the nursery ends.
+the test process: the kernel hands it over when the process between it and the nursery ends.  Where
+C{ip netns exec} comes before it, the child is in that namespace of the network.
+
+What a child does not do is to take everything down in the end that was imported: that writes to all
+memory which the children share, and takes longer than many a command.
 
 What an interpreter reads when it starts cannot be changed afterwards: a command that comes with
 such an environment is started anew, as is each one that another program is to start, and everything
@@ -40,7 +44,19 @@ RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
 #: Beginnings of the variables that an interpreter or its libraries read once.
 _READ_ONCE = ("PYTHON", "COVERAGE", "LD_", "LANG", "LC_", "PATH", "TZ")
 _PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWNET = 0x40000000
+#: Where ip(8) keeps the namespaces that have a name.
+_NAMESPACES = Path("/run/netns")
 _LONGEST = 1 << 17
+#: What else the programs import when they run.
+_WANTED_LATER = (
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.utf_8_sig",
+    "twisted.cred.strcred",
+    "twisted.internet.epollreactor",
+    "twisted.scripts.twistd",
+    "twisted.trial.unittest",
+)
 
 
 class Child:
@@ -141,6 +157,9 @@ def _bear(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int
 ) -> Child | None:
     """The program as a child of the nursery, or C{None}: it has to be started anew."""
+    network = ""
+    if tuple(arguments[1:3]) == ("netns", "exec") and Path(arguments[0]).name == "ip":
+        network, arguments = str(_NAMESPACES / arguments[3]), arguments[4:]
     if tuple(arguments[:2]) != (sys.executable, "-c"):
         return None
     nursery = _Nursery.of_this_process()
@@ -150,6 +169,7 @@ def _bear(
         "code": arguments[2],
         "arguments": arguments[3:],
         "folder": str(folder),
+        "network": network,
         "environment": dict(environment),
         "files": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
@@ -232,6 +252,7 @@ def _nurse(asked: socket.socket) -> Callable[[], None] | None:
     @return: in a child, what it has to do; C{None} in the nursery itself, at the end.
     """
     _load()
+    _save_coverage()
     gc.collect()
     gc.freeze()  # What is here now is not to be written to, in order that it remains shared.
     while True:
@@ -260,10 +281,18 @@ def _load() -> None:
         # Some of it needs what is not installed everywhere.
         with contextlib.suppress(ImportError):
             importlib.import_module(module.name)
-    for name in ("twisted.scripts.twistd", "twisted.internet.epollreactor"):
+    for name in _WANTED_LATER:
         importlib.import_module(name)
     assert "twisted.internet.reactor" not in sys.modules
     assert threading.active_count() == 1
+
+
+def _save_coverage() -> None:
+    """What importing has covered is saved once, rather than by each child."""
+    coverage = sys.modules.get("coverage")
+    measured = coverage and coverage.Coverage.current()
+    if measured:
+        measured.save()
 
 
 def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
@@ -271,6 +300,8 @@ def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.closerange(3, max(out, err) + 1)
+    if request["network"]:
+        _enter(request["network"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -281,8 +312,42 @@ def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
     return functools.partial(exec, code, {"__name__": "__main__"})
 
 
+def _enter(network: str) -> None:
+    """Go into a namespace of the network; Python has it from 3.12 on."""
+    with open(network) as there:
+        if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), network)
+
+
+def _finish(todo: Callable[[], None]) -> int:
+    """Do it, and all that an interpreter does afterwards but take itself down; the exit code."""
+    code = _code_of(todo)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()  # What nobody waited for any more is told.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    return code
+
+
+def _code_of(todo: Callable[[], None]) -> int:
+    try:
+        todo()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
     sys.path[0] = ""  # As with "python -c".
     _todo = _nurse(socket.socket(fileno=int(sys.argv[1])))
     if _todo is not None:
-        _todo()
+        os._exit(_finish(_todo))
