@@ -3,8 +3,8 @@ A process that has imported everything, and forks a child for each daemon or com
 
 Most of what a short-lived C{relaytun} or C{twistd} does is importing: the better part of a second,
 hundreds of times.  A child of the nursery gets the arguments, folder, environment and limits of its
-own, runs what C{python -c} is given to the same end, with the same exit code, and is a child of
-the test process: the kernel hands it over when the process between it and the nursery ends.  Where
+own, runs what C{python} is given to the same end, with the same exit code, and is a child of the
+test process: the kernel hands it over when the process between it and the nursery ends.  Where
 C{ip netns exec} comes before it, the child is in that namespace of the network.
 
 What a child does not do is to take everything down in the end that was imported: that writes to all
@@ -27,6 +27,7 @@ import json
 import os
 import pkgutil
 import resource
+import runpy
 import select
 import signal
 import socket
@@ -37,7 +38,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
@@ -160,14 +161,15 @@ def _bear(
     network = ""
     if tuple(arguments[1:3]) == ("netns", "exec") and Path(arguments[0]).name == "ip":
         network, arguments = str(_NAMESPACES / arguments[3]), arguments[4:]
-    if tuple(arguments[:2]) != (sys.executable, "-c"):
+    if arguments[0] != sys.executable:
         return None
+    if arguments[1].startswith("-") and arguments[1] not in ("-c", "-m"):
+        return None  # An option of the interpreter's.
     nursery = _Nursery.of_this_process()
     if nursery is None or not nursery.suits(environment):
         return None
     request = {
-        "code": arguments[2],
-        "arguments": arguments[3:],
+        "arguments": arguments[1:],
         "folder": str(folder),
         "network": network,
         "environment": dict(environment),
@@ -245,7 +247,7 @@ class _Nursery:
         self._process.wait()
 
 
-def _nurse(asked: socket.socket) -> Callable[[], None] | None:
+def _nurse(asked: socket.socket) -> Callable[[], Any] | None:
     """
     Bear children until nobody asks any more.
 
@@ -295,7 +297,7 @@ def _save_coverage() -> None:
         measured.save()
 
 
-def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
+def _settle(request: dict, out: int, err: int) -> Callable[[], Any]:
     """Be a process of its own; returns what it has to do."""
     os.dup2(out, 1)
     os.dup2(err, 2)
@@ -307,9 +309,22 @@ def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
     os.environ.update(request["environment"])
     resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["files"]))
     tempfile.tempdir = None
-    sys.argv = ["-c", *request["arguments"]]
-    code = compile(request["code"], "<string>", "exec")
-    return functools.partial(exec, code, {"__name__": "__main__"})
+    return _program(*request["arguments"])
+
+
+def _program(first: str, *others: str) -> Callable[[], Any]:
+    """What python does with C{-c CODE}, C{-m MODULE} or C{FILE}, and arguments behind that."""
+    if first == "-c":
+        sys.argv = ["-c", *others[1:]]
+        code = compile(others[0], "<string>", "exec")
+        return functools.partial(exec, code, {"__name__": "__main__"})
+    if first == "-m":
+        sys.path[0] = os.getcwd()
+        sys.argv = list(others)
+        return functools.partial(runpy.run_module, others[0], run_name="__main__", alter_sys=True)
+    sys.path[0] = os.path.dirname(os.path.abspath(first))
+    sys.argv = [first, *others]
+    return functools.partial(runpy.run_path, first, run_name="__main__")
 
 
 def _enter(network: str) -> None:
@@ -320,7 +335,7 @@ def _enter(network: str) -> None:
             raise OSError(number, os.strerror(number), network)
 
 
-def _finish(todo: Callable[[], None]) -> int:
+def _finish(todo: Callable[[], Any]) -> int:
     """Do it, and all that an interpreter does afterwards but take itself down; the exit code."""
     code = _code_of(todo)
     threading._shutdown()  # type: ignore[attr-defined]
@@ -332,7 +347,7 @@ def _finish(todo: Callable[[], None]) -> int:
     return code
 
 
-def _code_of(todo: Callable[[], None]) -> int:
+def _code_of(todo: Callable[[], Any]) -> int:
     try:
         todo()
     except SystemExit as end:

@@ -64,6 +64,15 @@ class Nursery(CommandTestCase):
             self.assertEqual(server.wait(), -number)
             self.assertFalse(Path(f"/proc/{server.pid}").exists())
 
+    def test_file_or_module(self) -> None:
+        """It may be a program of a file, or a module of its folder's."""
+        file = self.folder / "program.py"
+        file.write_text("import sys; print(__name__, __file__, sys.argv, sys.path[0])")
+        for words in ([str(file)], ["-m", "program"]):
+            done = nursery.run([sys.executable, *words, "it"], self.folder, os.environ, 30)
+            said = f"__main__ {file} {[str(file), 'it']} {self.folder}\n"
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, said, ""))
+
     def test_last_words(self) -> None:
         """It does and says at its end what an interpreter does that is started anew."""
         for end, code, word in (
