@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,26 @@ class ProcessTestCase(SynchronousTestCase):
             lambda: self.level(**processes) == level,
             lambda: f"at the start {level}, now {self.level(**processes)}",
         )
+
+
+def side_by_side(*cases: SynchronousTestCase) -> None:
+    """
+    Tests that wait long and do little, at the same time: in a thread each, from C{setUp} to the
+    last clean-up.
+
+    @raise Exception: the first that any of them raised, when all are over.
+    """
+
+    def run(case: SynchronousTestCase) -> None:
+        with contextlib.ExitStack() as closing:
+            case.addCleanup = closing.callback
+            case.setUp()
+            getattr(case, case.id().rpartition(".")[2])()
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        running = [pool.submit(run, case) for case in cases]
+    for each in running:
+        each.result()
 
 
 def _at_once(lines: str) -> str:
