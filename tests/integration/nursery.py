@@ -12,7 +12,8 @@ memory which the children share, and takes longer than many a command.
 
 What an interpreter reads when it starts cannot be changed afterwards: a command that comes with
 such an environment is started anew, as is each one that another program is to start, and everything
-with C{RELAYTUN_TESTS_FORK=no} or where the system cannot do this.
+with C{RELAYTUN_TESTS_FORK=no} or where the system cannot do this.  Coverage, once begun, goes on,
+whatever the environment says.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from typing import IO, Any
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
 #: Beginnings of the variables that an interpreter or its libraries read once.
-_READ_ONCE = ("PYTHON", "COVERAGE", "LD_", "LANG", "LC_", "PATH", "TZ")
+_READ_ONCE = ("PYTHON", "LD_", "LANG", "LC_", "PATH", "TZ")
 _PR_SET_CHILD_SUBREAPER = 36
 _CLONE_NEWNET = 0x40000000
 #: Where ip(8) keeps the namespaces that have a name.
