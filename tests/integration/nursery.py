@@ -5,7 +5,8 @@ Most of what a short-lived C{relaytun} or C{twistd} does is importing: the bette
 hundreds of times.  A child of the nursery gets the arguments, folder, environment and limits of its
 own, runs what C{python} is given to the same end, with the same exit code, and is a child of the
 test process: the kernel hands it over when the process between it and the nursery ends.  Where
-C{ip netns exec} comes before it, the child is in that namespace of the network.
+C{ip netns exec} comes before it, the child is in that namespace of the network; where
+L{with_descriptors} does, it has so many.
 
 What a child does not do is to take everything down in the end that was imported: that writes to all
 memory which the children share, and takes longer than many a command.
@@ -47,6 +48,8 @@ RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
 _READ_ONCE = ("PYTHON", "LD_", "LANG", "LC_", "PATH", "TZ")
 _PR_SET_CHILD_SUBREAPER = 36
 _CLONE_NEWNET = 0x40000000
+#: A shell's word: as many descriptors as the number that follows, for the command behind that.
+_LIMITED = ("sh", "-c", 'ulimit -n "$0"; exec "$@"')
 #: Where ip(8) keeps the namespaces that have a name.
 _NAMESPACES = Path("/run/netns")
 _LONGEST = 1 << 17
@@ -155,6 +158,11 @@ def run(
         return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
 
+def with_descriptors(count: int, *arguments: str) -> tuple[str, ...]:
+    """A command line that runs another one, which may have so many descriptors."""
+    return (*_LIMITED, str(count), *arguments)
+
+
 def _bear(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int
 ) -> Child | None:
@@ -162,6 +170,9 @@ def _bear(
     network = ""
     if tuple(arguments[1:3]) == ("netns", "exec") and Path(arguments[0]).name == "ip":
         network, arguments = str(_NAMESPACES / arguments[3]), arguments[4:]
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if tuple(arguments[:3]) == _LIMITED:
+        files, arguments = (int(arguments[3]),) * 2, arguments[4:]
     if arguments[0] != sys.executable:
         return None
     if arguments[1].startswith("-") and arguments[1] not in ("-c", "-m"):
@@ -174,7 +185,7 @@ def _bear(
         "folder": str(folder),
         "network": network,
         "environment": dict(environment),
-        "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "files": files,
     }
     return nursery.bear(json.dumps(request).encode(), [out, err])
 
