@@ -356,7 +356,7 @@ def side_by_side(*cases: SynchronousTestCase) -> None:
     Tests that wait long and do little, at the same time: in a thread each, from C{setUp} to the
     last clean-up.
 
-    @raise Exception: the first that any of them raised, when all are over.
+    @raise Exception: what one of them raised, when all are over; rather no L{SkipTest}.
     """
 
     def run(case: SynchronousTestCase) -> None:
@@ -367,8 +367,9 @@ def side_by_side(*cases: SynchronousTestCase) -> None:
 
     with ThreadPoolExecutor(len(cases)) as pool:
         running = [pool.submit(run, case) for case in cases]
-    for each in running:
-        each.result()
+    errors = [error for each in running if (error := each.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, SkipTest)):
+        raise error
 
 
 def _at_once(lines: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .links import QUICK, LinkTestCase, Tunnel
-from .processes import Process, ProcessTestCase, dialled, side_by_side
+from .links import QUICK, OwnTunnelTestCase, Tunnel
+from .processes import Process, dialled, side_by_side
 
 #: What a server runs that lies as soon as it is told how: it changes what it tells clients.
 LIAR = """
@@ -51,18 +51,15 @@ class LyingTunnel(Tunnel):
         return super().start(name, *arguments, **environment)
 
 
-class Liar(LinkTestCase):
+class Liar(OwnTunnelTestCase):
+    client = "resume_timeout = 4s"
     tunnel: Any
 
-    def setUp(self) -> None:
-        """Each has a tunnel of its own: until streams are given up takes longer than all else."""
-        ProcessTestCase.setUp(self)
-        self.tunnel = LyingTunnel(f"resume_timeout = 4s\n{QUICK}")
-        self.addCleanup(self.tunnel.kept.close)
-        self.addCleanup(self.check_logs)
+    def make_tunnel(self) -> Tunnel:
+        return LyingTunnel(f"{self.client}\n{QUICK}")
 
     def test_lies(self) -> None:
-        """No lie gets anywhere."""
+        """No lie gets anywhere; until streams are given up takes longer than all else."""
         lies = (
             *("other_provider", "other_visitor", "other_service", "other_client"),
             *("raw_to_visitor", "raw_to_provider"),
