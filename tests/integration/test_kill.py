@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import shutil
 import signal
 import socket
@@ -11,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from ..polling import select
 from .processes import (
     PATIENCE,
     TWISTD,
@@ -402,7 +402,7 @@ class Proxy:
     def _pass_on(near: socket.socket, far: socket.socket) -> None:
         with near, far, contextlib.suppress(OSError):
             while True:
-                for source in select.select([near, far], [], [])[0]:
+                for source in select([near, far], timeout=None)[0]:
                     data = source.recv(65536)
                     if not data:
                         return
