@@ -40,7 +40,8 @@ _KINDS = {
 
 def _value(key: str) -> st.SearchStrategy[object]:
     """Make values that a key may have, most of them good, so that not all files are refused."""
-    return st.integers(0, 200).flatmap(lambda pick: _fair(key) if pick else _VALUE)
+    fair = _fair(key)
+    return st.integers(0, 200).flatmap(lambda pick: fair if pick else _VALUE)
 
 
 def _fair(key: str) -> st.SearchStrategy[object]:

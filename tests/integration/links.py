@@ -222,6 +222,16 @@ class LinkTestCase(ProcessTestCase):
         )
 
 
+class OwnTunnelTestCase(LinkTestCase):
+    """Tests with a tunnel each, that may go side by side."""
+
+    def setUp(self) -> None:
+        ProcessTestCase.setUp(self)
+        self.tunnel = self.make_tunnel()
+        self.addCleanup(self.tunnel.kept.close)
+        self.addCleanup(self.check_logs)
+
+
 class Traffic:
     """
     Bytes each way at the same time, each direction with content of its own.

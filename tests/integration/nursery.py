@@ -3,12 +3,18 @@ A process that has imported everything, and forks a child for each daemon or com
 
 Most of what a short-lived C{relaytun} or C{twistd} does is importing: the better part of a second,
 hundreds of times.  A child of the nursery gets the arguments, folder, environment and limits of its
-own, runs what C{python -c} is given to the same end, with the same exit code, and is a child of
-the test process: the kernel hands it over when the process between it and the nursery ends.
+own, runs what C{python} is given to the same end, with the same exit code, and is a child of the
+test process: the kernel hands it over when the process between it and the nursery ends.  Where
+C{ip netns exec} comes before it, the child is in that namespace of the network; where
+L{with_descriptors} does, it has so many.
+
+What a child does not do is to take everything down in the end that was imported: that writes to all
+memory which the children share, and takes longer than many a command.
 
 What an interpreter reads when it starts cannot be changed afterwards: a command that comes with
 such an environment is started anew, as is each one that another program is to start, and everything
-with C{RELAYTUN_TESTS_FORK=no} or where the system cannot do this.
+with C{RELAYTUN_TESTS_FORK=no} or where the system cannot do this.  Coverage, once begun, goes on,
+whatever the environment says.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ import json
 import os
 import pkgutil
 import resource
+import runpy
 import select
 import signal
 import socket
@@ -33,14 +40,28 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 RELAYTUN = [sys.executable, "-c", "from relaytun.cli.main import main; main()"]
 #: Beginnings of the variables that an interpreter or its libraries read once.
-_READ_ONCE = ("PYTHON", "COVERAGE", "LD_", "LANG", "LC_", "PATH", "TZ")
+_READ_ONCE = ("PYTHON", "LD_", "LANG", "LC_", "PATH", "TZ")
 _PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWNET = 0x40000000
+#: A shell's word: as many descriptors as the number that follows, for the command behind that.
+_LIMITED = ("sh", "-c", 'ulimit -n "$0"; exec "$@"')
+#: Where ip(8) keeps the namespaces that have a name.
+_NAMESPACES = Path("/run/netns")
 _LONGEST = 1 << 17
+#: What else the programs import when they run.
+_WANTED_LATER = (
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.utf_8_sig",
+    "twisted.cred.strcred",
+    "twisted.internet.epollreactor",
+    "twisted.scripts.twistd",
+    "twisted.trial.unittest",
+)
 
 
 class Child:
@@ -137,21 +158,34 @@ def run(
         return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
 
+def with_descriptors(count: int, *arguments: str) -> tuple[str, ...]:
+    """A command line that runs another one, which may have so many descriptors."""
+    return (*_LIMITED, str(count), *arguments)
+
+
 def _bear(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int
 ) -> Child | None:
     """The program as a child of the nursery, or C{None}: it has to be started anew."""
-    if tuple(arguments[:2]) != (sys.executable, "-c"):
+    network = ""
+    if tuple(arguments[1:3]) == ("netns", "exec") and Path(arguments[0]).name == "ip":
+        network, arguments = str(_NAMESPACES / arguments[3]), arguments[4:]
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if tuple(arguments[:3]) == _LIMITED:
+        files, arguments = (int(arguments[3]),) * 2, arguments[4:]
+    if arguments[0] != sys.executable:
         return None
+    if arguments[1].startswith("-") and arguments[1] not in ("-c", "-m"):
+        return None  # An option of the interpreter's.
     nursery = _Nursery.of_this_process()
     if nursery is None or not nursery.suits(environment):
         return None
     request = {
-        "code": arguments[2],
-        "arguments": arguments[3:],
+        "arguments": arguments[1:],
         "folder": str(folder),
+        "network": network,
         "environment": dict(environment),
-        "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "files": files,
     }
     return nursery.bear(json.dumps(request).encode(), [out, err])
 
@@ -225,13 +259,14 @@ class _Nursery:
         self._process.wait()
 
 
-def _nurse(asked: socket.socket) -> Callable[[], None] | None:
+def _nurse(asked: socket.socket) -> Callable[[], Any] | None:
     """
     Bear children until nobody asks any more.
 
     @return: in a child, what it has to do; C{None} in the nursery itself, at the end.
     """
     _load()
+    _save_coverage()
     gc.collect()
     gc.freeze()  # What is here now is not to be written to, in order that it remains shared.
     while True:
@@ -260,29 +295,86 @@ def _load() -> None:
         # Some of it needs what is not installed everywhere.
         with contextlib.suppress(ImportError):
             importlib.import_module(module.name)
-    for name in ("twisted.scripts.twistd", "twisted.internet.epollreactor"):
+    for name in _WANTED_LATER:
         importlib.import_module(name)
     assert "twisted.internet.reactor" not in sys.modules
     assert threading.active_count() == 1
 
 
-def _settle(request: dict, out: int, err: int) -> Callable[[], None]:
+def _save_coverage() -> None:
+    """What importing has covered is saved once, rather than by each child."""
+    coverage = sys.modules.get("coverage")
+    measured = coverage and coverage.Coverage.current()
+    if measured:
+        measured.save()
+
+
+def _settle(request: dict, out: int, err: int) -> Callable[[], Any]:
     """Be a process of its own; returns what it has to do."""
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.closerange(3, max(out, err) + 1)
+    if request["network"]:
+        _enter(request["network"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["files"]))
     tempfile.tempdir = None
-    sys.argv = ["-c", *request["arguments"]]
-    code = compile(request["code"], "<string>", "exec")
-    return functools.partial(exec, code, {"__name__": "__main__"})
+    return _program(*request["arguments"])
+
+
+def _program(first: str, *others: str) -> Callable[[], Any]:
+    """What python does with C{-c CODE}, C{-m MODULE} or C{FILE}, and arguments behind that."""
+    if first == "-c":
+        sys.argv = ["-c", *others[1:]]
+        code = compile(others[0], "<string>", "exec")
+        return functools.partial(exec, code, {"__name__": "__main__"})
+    if first == "-m":
+        sys.path[0] = os.getcwd()
+        sys.argv = list(others)
+        return functools.partial(runpy.run_module, others[0], run_name="__main__", alter_sys=True)
+    sys.path[0] = os.path.dirname(os.path.abspath(first))
+    sys.argv = [first, *others]
+    return functools.partial(runpy.run_path, first, run_name="__main__")
+
+
+def _enter(network: str) -> None:
+    """Go into a namespace of the network; Python has it from 3.12 on."""
+    with open(network) as there:
+        if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), network)
+
+
+def _finish(todo: Callable[[], Any]) -> int:
+    """Do it, and all that an interpreter does afterwards but take itself down; the exit code."""
+    code = _code_of(todo)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()  # What nobody waited for any more is told.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    return code
+
+
+def _code_of(todo: Callable[[], Any]) -> int:
+    try:
+        todo()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
     sys.path[0] = ""  # As with "python -c".
     _todo = _nurse(socket.socket(fileno=int(sys.argv[1])))
     if _todo is not None:
-        _todo()
+        os._exit(_finish(_todo))

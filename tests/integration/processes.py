@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,27 @@ class ProcessTestCase(SynchronousTestCase):
             lambda: self.level(**processes) == level,
             lambda: f"at the start {level}, now {self.level(**processes)}",
         )
+
+
+def side_by_side(*cases: SynchronousTestCase) -> None:
+    """
+    Tests that wait long and do little, at the same time: in a thread each, from C{setUp} to the
+    last clean-up.
+
+    @raise Exception: what one of them raised, when all are over; rather no L{SkipTest}.
+    """
+
+    def run(case: SynchronousTestCase) -> None:
+        with contextlib.ExitStack() as closing:
+            case.addCleanup = closing.callback
+            case.setUp()
+            getattr(case, case.id().rpartition(".")[2])()
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        running = [pool.submit(run, case) for case in cases]
+    errors = [error for each in running if (error := each.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, SkipTest)):
+        raise error
 
 
 def _at_once(lines: str) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from ..foreign_client import Client, Leg, Session, sign_in, tcp_service
+from .nursery import with_descriptors
 from .processes import PATIENCE, Echo, Process, ProcessTestCase, dialled, receive_exactly
 
 LIMIT = 256
@@ -24,8 +25,7 @@ class Descriptors(ProcessTestCase):
     def start(self, name: str, *arguments: str, **environment: str) -> Process:
         """As ever; but C{limited} gets no more than 256 descriptors."""
         if name == self.limited:
-            limit = f'ulimit -n {LIMIT}; exec "$@"'
-            arguments = ("sh", "-c", limit, "sh", *arguments)
+            arguments = with_descriptors(LIMIT, *arguments)
         return super().start(name, *arguments, **environment)
 
     def sign_in(self, name: str, *services: object) -> Client:

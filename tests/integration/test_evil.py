@@ -11,8 +11,8 @@ from relaytun.wire.frames import Kind
 
 from . import evil
 from .evil import Deed, EvilTunnel, Impostor, Leg
-from .links import MIB, QUICK, LinkTestCase, Stream, Traffic, Tunnel, exchange
-from .processes import PATIENCE, eventually, receive_exactly
+from .links import MIB, QUICK, OwnTunnelTestCase, Stream, Traffic, Tunnel, exchange
+from .processes import PATIENCE, eventually, receive_exactly, side_by_side
 
 SIZE = 4 * MIB
 #: More bytes than a handshake has, each way.
@@ -27,8 +27,8 @@ DEEDS = {
 }
 
 
-class EvilTestCase(LinkTestCase):
-    client = "resume_timeout = 1.5s"
+class EvilTestCase(OwnTunnelTestCase):
+    client = "resume_timeout = 3s"
     tunnel: EvilTunnel
 
     def make_tunnel(self) -> Tunnel:
@@ -42,6 +42,11 @@ class EvilTestCase(LinkTestCase):
 
 class TamperedForAWhile(EvilTestCase):
     client = "resume_timeout = 30s"
+
+    def test_each(self) -> None:
+        """The stream outlives it, whatever it is."""
+        names = "in_the_handshake", "in_the_transfer", "first_frames"
+        side_by_side(*map(TamperedForAWhile, names))
 
     def check(self, names: Iterable[str], place: int) -> None:
         """With each deed done to a channel of its own, a transfer arrives as it was sent."""
@@ -61,16 +66,16 @@ class TamperedForAWhile(EvilTestCase):
             traffic.finish()
         self.assert_nothing_left()
 
-    def test_in_the_handshake(self) -> None:
+    def in_the_handshake(self) -> None:
         """Whatever happens in the handshakes, the stream goes on over a later channel."""
         # A gap would wait for the handshake's deadline.
         self.check(DEEDS.keys() - {"drop"}, 700)
 
-    def test_in_the_transfer(self) -> None:
+    def in_the_transfer(self) -> None:
         """Whatever happens in the middle, the stream goes on over the next channel, unharmed."""
         self.check(DEEDS, MIB + 4321)
 
-    def test_first_frames(self) -> None:
+    def first_frames(self) -> None:
         """As long as no frame comes through nothing arrives, and then all of it does."""
 
         def deed(leg: Leg, down: bool, start: int, data: bytes) -> bytes:
@@ -108,13 +113,24 @@ class TamperedForEver(EvilTestCase):
         self.assertTrue(sent.startswith(bytes(received)), received)
         self.assert_reset(stream.near)
 
-    def test_handshakes(self) -> None:
-        """Without a handshake that comes through, both programs are reset in time."""
-        for name in ("flip", "drop", "end"):
-            with self.subTest(name):
-                self.check(evil.at(300, DEEDS[name]))
+    def test_each(self) -> None:
+        """Both programs are reset in time."""
+        names = "flipped_handshake", "dropped_handshake", "ended_handshake", "flipped_frames"
+        side_by_side(*map(TamperedForEver, names))
 
-    def test_all_behind_the_handshake(self) -> None:
+    def flipped_handshake(self) -> None:
+        """No handshake comes through: a bit is another."""
+        self.check(evil.at(300, evil.flip))
+
+    def dropped_handshake(self) -> None:
+        """No handshake comes through: a few bytes are missing."""
+        self.check(evil.at(300, evil.drop))
+
+    def ended_handshake(self) -> None:
+        """No handshake comes through: it ends too soon."""
+        self.check(evil.at(300, evil.end))
+
+    def flipped_frames(self) -> None:
         """Channels that begin, and let nothing come through, end in an error as well."""
 
         def deed(leg: Leg, down: bool, start: int, data: bytes) -> bytes:
@@ -130,6 +146,10 @@ class InPlaceOfTheRelay(EvilTestCase):
         super().setUp()
         self.legs: list[Leg] = []
         self.changed = threading.Condition()
+
+    def test_each(self) -> None:
+        """It learns nothing, and nobody takes it for another."""
+        side_by_side(*map(InPlaceOfTheRelay, ("impostor", "plain", "replayed")))
 
     def take_all(self) -> None:
         """From now on, no leg gets to the real relay."""
@@ -155,7 +175,7 @@ class InPlaceOfTheRelay(EvilTestCase):
             self.legs.remove(leg)
         return leg
 
-    def test_impostor(self) -> None:
+    def impostor(self) -> None:
         """TLS that ends in the middle is refused by both sides, who say so; the streams break."""
         impostor = Impostor(self.folder)
         with self.tunnel.stream() as (near, far):
@@ -170,7 +190,7 @@ class InPlaceOfTheRelay(EvilTestCase):
         self.relay.honest()
         self.tunnel.await_link()
 
-    def test_plain(self) -> None:
+    def plain(self) -> None:
         """Frames without TLS are nothing, to both: no byte gets to a program, none comes out."""
         with self.tunnel.stream() as (near, far):
             self.take_all()
@@ -197,7 +217,7 @@ class InPlaceOfTheRelay(EvilTestCase):
         self.relay.honest()
         self.tunnel.await_link()
 
-    def test_replayed(self) -> None:
+    def replayed(self) -> None:
         """A channel that was recorded opens no stream when it is played again."""
         recorded: list[bytes] = []
 

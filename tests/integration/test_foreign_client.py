@@ -246,22 +246,6 @@ class Signalling(SharedServerTestCase):
         provider.abort()
         self.assert_error(visitor, "client_offline", sessionId=offer["sessionId"])
 
-    def test_silence_has_its_end(self) -> None:
-        """A provider that never answers, and a leg without a partner, cost 10 s each."""
-        mute = self.client("mute", tcp_service("echo"))
-        visitor = self.client("patient")
-        visitor.say("connect_request", toClientId="mute", serviceId="echo")
-        offer = mute.wait_for("connect_request")
-        _, _, session, _ = self.pair("-lonely")
-        lonely = self.leg(session, 0, b"hello?")
-        code = self.assert_refused(lonely)
-        self.assertNotEqual(code, 0)
-        self.assert_error(visitor, "timeout", sessionId=offer["sessionId"])
-        mute.wait_for("session_closed", sessionId=offer["sessionId"])
-        mute.say("accept_session", sessionId=offer["sessionId"])  # Too late, and harmless.
-        self.assert_alive(mute)
-        self.assertFalse([each for each in visitor.heard if each["type"] == "create_session"])
-
     def test_session_messages(self) -> None:
         """Both sides of a session are told what section 6 says, and each has its own key."""
         service = tcp_service("echo", 7)

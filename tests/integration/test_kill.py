@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import shutil
 import signal
 import socket
@@ -11,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from ..polling import select
 from .processes import (
     PATIENCE,
     TWISTD,
@@ -20,6 +20,7 @@ from .processes import (
     eventually,
     free_port,
     receive_exactly,
+    side_by_side,
 )
 from .services import ask_source, digest, digest_of, take
 
@@ -204,6 +205,10 @@ class KilledInHandshake(KillTestCase):
 class HalfOpen(KillTestCase):
     """A peer that is there for the kernel, and answers nothing."""
 
+    def test_in_time(self) -> None:
+        """Nobody waits for one without end, whoever it is."""
+        side_by_side(*map(HalfOpen, ("stopped_provider", "lonely_stream", "stopped_server")))
+
     def test_take_over(self) -> None:
         """A new login takes over its clientId from one that hangs, within a second."""
         self.server = self.run_server()
@@ -228,7 +233,7 @@ class HalfOpen(KillTestCase):
         provider.kill()
         self.assertEqual(self.status("server")["clients"], ["provider"])
 
-    def test_stopped_provider(self) -> None:
+    def stopped_provider(self) -> None:
         """
         Streams to a provider that hangs are refused soon, those it had go on when it does, and
         new ones work again.
@@ -278,7 +283,7 @@ class HalfOpen(KillTestCase):
             lambda: "a stream is left behind",
         )
 
-    def test_lonely_stream(self) -> None:
+    def lonely_stream(self) -> None:
         """A stream that finds no partner is refused, and the session it was to be of lives on."""
         self.run_tunnel()
         daemons = {"server": self.server, "provider": self.provider, "visitor": self.visitor}
@@ -297,7 +302,7 @@ class HalfOpen(KillTestCase):
             self.check_stream()
         self.assertEqual(len(self.status("server")["sessions"]), 1)
 
-    def test_stopped_server(self) -> None:
+    def stopped_server(self) -> None:
         """A program does not wait for ever on a server that hangs, and the next one is served."""
         self.run_tunnel()
         self.server.signal(signal.SIGSTOP)
@@ -397,7 +402,7 @@ class Proxy:
     def _pass_on(near: socket.socket, far: socket.socket) -> None:
         with near, far, contextlib.suppress(OSError):
             while True:
-                for source in select.select([near, far], [], [])[0]:
+                for source in select([near, far], timeout=None)[0]:
                     data = source.recv(65536)
                     if not data:
                         return

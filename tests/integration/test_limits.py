@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .. import foreign_client
 from ..foreign_client import PATIENCE, Client, tcp_service
-from .processes import dialled, receive_exactly
+from .processes import dialled, receive_exactly, side_by_side
 from .shared import SharedServerTestCase
 
 #: Seconds that a stranger has, by the design, and what a busy machine may add.
@@ -97,7 +97,7 @@ def drip(connection: socket.socket, data: Iterator[bytes], pause: float) -> bool
 
 
 class Strangers(SharedServerTestCase):
-    """What holds before the login."""
+    """What holds before the login, and for those who are not answered."""
 
     def raw(self, port: int = 0) -> socket.socket:
         """A connection that has said nothing."""
@@ -111,7 +111,27 @@ class Strangers(SharedServerTestCase):
         self.addCleanup(client.abort)
         return int(client.register("asks")["relay"]["port"])
 
+    def silence(self) -> None:
+        """A provider that never answers, and a leg without a partner, cost 10 s each."""
+        mute = self.client("mute", tcp_service("echo"))
+        visitor = self.client("patient")
+        visitor.say("connect_request", toClientId="mute", serviceId="echo")
+        offer = mute.wait_for("connect_request")
+        _, _, session, _ = self.pair("-lonely")
+        lonely = self.leg(session, 0, b"hello?")
+        code = self.assert_refused(lonely)
+        self.assertNotEqual(code, 0)
+        self.assert_error(visitor, "timeout", sessionId=offer["sessionId"])
+        mute.wait_for("session_closed", sessionId=offer["sessionId"])
+        mute.say("accept_session", sessionId=offer["sessionId"])  # Too late, and harmless.
+        self.assert_alive(mute)
+        self.assertFalse([each for each in visitor.heard if each["type"] == "create_session"])
+
     def test_ten_seconds(self) -> None:
+        """That is the time that the server has for strangers, and for who keeps others waiting."""
+        side_by_side(*map(Strangers, ("strangers", "silence")))
+
+    def strangers(self) -> None:
         """Whoever is not registered 10 s after the accept is gone, whatever was said by then."""
         relay = self.relay_port()
         token = self.token

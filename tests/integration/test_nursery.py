@@ -26,6 +26,14 @@ for module in pkgutil.walk_packages(relaytun.__path__, "relaytun."):
     except ImportError:  # What it needs is not installed everywhere.
         pass
 """
+_LAST_WORDS = """
+import asyncio, atexit, os, signal, sys
+atexit.register(print, "at exit")
+print("begun", end=", ")
+forgotten = [asyncio.sleep(1)]
+forgotten.append(forgotten)
+del forgotten
+"""
 
 
 class Nursery(CommandTestCase):
@@ -55,6 +63,30 @@ class Nursery(CommandTestCase):
             server.signal(number)
             self.assertEqual(server.wait(), -number)
             self.assertFalse(Path(f"/proc/{server.pid}").exists())
+
+    def test_file_or_module(self) -> None:
+        """It may be a program of a file, or a module of its folder's."""
+        file = self.folder / "program.py"
+        file.write_text("import sys; print(__name__, __file__, sys.argv, sys.path[0])")
+        for words in ([str(file)], ["-m", "program"]):
+            done = nursery.run([sys.executable, *words, "it"], self.folder, os.environ, 30)
+            said = f"__main__ {file} {[str(file), 'it']} {self.folder}\n"
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, said, ""))
+
+    def test_last_words(self) -> None:
+        """It does and says at its end what an interpreter does that is started anew."""
+        for end, code, word in (
+            ("", 0, ""),
+            ("sys.exit(3)", 3, ""),
+            ("sys.exit('why')", 1, "why"),
+            ("1 / 0", 1, "Traceback"),
+            ("os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
+        ):
+            command = [sys.executable, "-c", f"{_LAST_WORDS}{end}"]
+            done = nursery.run(command, self.folder, os.environ, 30)
+            self.assertEqual((done.returncode, done.stdout), (code, "begun, at exit\n"))
+            self.assertIn("coroutine 'sleep' was never awaited", done.stderr)
+            self.assertIn(word, done.stderr)
 
     def test_environment(self) -> None:
         """It has that of its start; where an interpreter reads it only once, it is started anew."""

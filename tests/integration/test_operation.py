@@ -145,6 +145,11 @@ class Reload(OperationTestCase):
             with self.assertRaises(ConnectionResetError):
                 while two.recv(100):
                     pass
+            # The provider has told the server of it by then, or does so now.
+            eventually(
+                lambda: "provider/three" in self.status("server")["services"],
+                lambda: str(self.status("server")),
+            )
             said = len(visitor.lines)
             self.config("visitor", self.connect("a", "one") + self.connect("c", "three"))
             visitor.signal(signal.SIGHUP)

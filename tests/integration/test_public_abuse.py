@@ -119,20 +119,17 @@ class PublicAbuse(WebTestCase):
             (https, b"\x16\x03\x01", lambda: self.assert_refuses(https)),
         ]
         for number, first, honest in floods:
-            strangers = []
-            for _ in range(MANY):
-                stranger = socket.socket()
-                stranger.setblocking(False)
-                stranger.connect_ex(("127.0.0.1", number))
-                strangers.append(stranger)
-            for stranger in strangers:
-                with contextlib.suppress(OSError):
-                    stranger.send(first)
-            began = time.monotonic()
-            honest()
-            self.assertLess(time.monotonic() - began, 2)
-            for stranger in strangers:
-                stranger.close()
+            with contextlib.ExitStack() as closing:
+                strangers = [closing.enter_context(socket.socket()) for _ in range(MANY)]
+                for stranger in strangers:
+                    stranger.setblocking(False)
+                    stranger.connect_ex(("127.0.0.1", number))
+                for stranger in strangers:
+                    with contextlib.suppress(OSError):
+                        stranger.send(first)
+                began = time.monotonic()
+                honest()
+                self.assertLess(time.monotonic() - began, 2)
 
     def assert_answers(self, port: int) -> None:
         """A port of a web service."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .processes import eventually
+from .processes import eventually, side_by_side
 from .udp import UdpTestCase
 
 
@@ -28,7 +28,11 @@ class Blocked(UdpTestCase):
             self.assertEqual(player.ask(payload), payload)
         self.assertEqual(self.paths(), {"link"})
 
-    def test_there_and_back(self) -> None:
+    def test_for_a_while(self) -> None:
+        """They come back to UDP."""
+        side_by_side(*map(Blocked, ("there_and_back", "nat_forgets")))
+
+    def there_and_back(self) -> None:
         """UDP that is blocked is left for the link; unblocked, it is taken again by itself."""
         self.wait_for_path("udp")
         self.assertEqual(self.player.ask(b"by udp"), b"by udp")
@@ -53,7 +57,7 @@ class Blocked(UdpTestCase):
         counts = self.session("visitor")["datagrams"]
         self.assertEqual((counts["byUdp"], counts["byLink"]), (1, 1))
 
-    def test_nat_forgets(self) -> None:
+    def nat_forgets(self) -> None:
         """A NAT that has forgotten both clients is no end: they are found at their new ports."""
         self.wait_for_path("udp")
         self.assertEqual(self.player.ask(b"before"), b"before")
@@ -67,6 +71,10 @@ class Blocked(UdpTestCase):
 
 class Killed(UdpTestCase):
     """SIGKILL to one of the processes."""
+
+    def test_each(self) -> None:
+        """It is only a pause, whoever is killed."""
+        side_by_side(*map(Killed, ("server", "provider", "visitor")))
 
     def run_game(self, resume_timeout: str = "120s") -> None:
         """All three, and one datagram."""
@@ -90,7 +98,7 @@ class Killed(UdpTestCase):
                 lambda name=name: f"{name} has {self.status(name)['sessions']}",
             )
 
-    def test_server(self) -> None:
+    def server(self) -> None:
         """A server that is killed and started again is found by both, and the flow goes on."""
         self.run_game()
         self.daemons["server"].kill()
@@ -99,14 +107,14 @@ class Killed(UdpTestCase):
         # The link is the same one, so the service never saw another sender.
         self.assertEqual(len(self.echo.heard), 2)
 
-    def test_provider(self) -> None:
+    def provider(self) -> None:
         """A provider that is killed and started again gets the datagrams."""
         self.run_game()
         self.daemons["provider"].kill()
         self.run_provider(self.echo.port)
         self.assert_goes_on()
 
-    def test_visitor(self) -> None:
+    def visitor(self) -> None:
         """A visitor that is killed and started again carries them, at the same port."""
         # Its link dies with it: so long the provider waits for it to come back.
         self.run_game(resume_timeout="2s")

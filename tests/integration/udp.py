@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import threading
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 
 from relaytun.wire.datagram import BIND_SIZE, MAGIC
 
+from ..polling import select
 from .processes import PATIENCE, Process, ProcessTestCase, eventually, free_port
 from .test_kill import Proxy
 
@@ -160,7 +160,7 @@ class Router:
             with self._lock:
                 outside = {sock: address for address, sock in self._outside.items()}
             with contextlib.suppress(OSError, ValueError):  # A mapping was forgotten just now.
-                ready, _, _ = select.select([self._inside, self._ear, *outside], [], [])
+                ready, _ = select([self._inside, self._ear, *outside], timeout=None)
                 for sock in ready:
                     if sock is self._ear:
                         if not self._ear.recv(100):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-import select
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from twisted.internet.task import Clock
 from relaytun.nat.quic import QuicPipe
 from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
+
+from ..polling import select
 
 KEY = bytes(range(32))
 
@@ -64,7 +65,7 @@ class Wire:
 
     def step(self, until: float) -> bool:
         """Until the next thing happens; whether there is one before C{until}."""
-        ready = select.select(list(self.readers), list(self.writers), [], 0)
+        ready = select(self.readers, self.writers)
         for descriptor in ready[0]:
             descriptor.doRead()
         for descriptor in ready[1]:

@@ -73,6 +73,7 @@ table netdev lab_block {{
 
 _numbers = itertools.count()
 _standing: set[str] = set()
+_probing = threading.Lock()
 
 
 def require() -> None:
@@ -80,7 +81,9 @@ def require() -> None:
     needs("ip", "nft", "bash", "awk")
     if os.geteuid() != 0:
         raise SkipTest("only root may make network namespaces")
-    if reason := _impossible():
+    with _probing:
+        reason = _impossible()
+    if reason:
         raise SkipTest(reason)
 
 

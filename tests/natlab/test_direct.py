@@ -12,7 +12,7 @@ from relaytun.nat.candidates import TIMEOUT
 from relaytun.nat.upnp import is_installed
 
 from ..integration.links import exchange
-from ..integration.processes import ProcessTestCase
+from ..integration.processes import ProcessTestCase, side_by_side
 from .daemons import Daemons
 from .lab import Lab
 from .miniupnpd import start_miniupnpd
@@ -69,7 +69,11 @@ class HomeTests(SynchronousTestCase):
         self.addCleanup(daemons.close)
         return lab, daemons
 
-    def test_renumbered(self) -> None:
+    def test_home(self) -> None:
+        """They meet by whichever of their addresses will do."""
+        side_by_side(*map(HomeTests, ("renumbered", "ipv6")))
+
+    def renumbered(self) -> None:
         """With C{direct = lan}, too, which asks nobody."""
         lab, daemons = self.start("direct = lan")
         with daemons.stream() as stream:
@@ -83,7 +87,7 @@ class HomeTests(SynchronousTestCase):
             exchange(*stream)
         daemons.check_logs()
 
-    def test_ipv6(self) -> None:
+    def ipv6(self) -> None:
         """Where only IPv6 passes between them, they meet by that."""
         lab = Lab("portrest", "same")
         self.addCleanup(lab.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from typing import NamedTuple
@@ -318,6 +319,15 @@ class EndTests(ProcessTestCase):
             process = lab.start(self, "a", "cat", "cat", "/proc/self/stat", "-")
             self.assertIn(f"{process.pid} (cat)", process.wait_for(r"\(cat\)").string)
             process.kill()
+
+    def test_python(self) -> None:
+        """What is forked is inside like what is started."""
+        with Lab("public", "public") as lab:
+            words = sys.executable, "-c", "import os; print(os.readlink('/proc/self/ns/net'))"
+            forked = lab.start(self, "a", "forked", *words).wait_for("net:").string
+            started = lab.start(self, "a", "started", "readlink", "/proc/self/ns/net")
+            self.assertEqual(started.wait_for("net:").string, forked)
+            self.assertNotEqual(os.readlink("/proc/self/ns/net"), forked)
 
     def test_close(self) -> None:
         """What still runs inside ends with the lab, and its namespaces go."""

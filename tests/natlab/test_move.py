@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..integration.links import MIB, Stream, Traffic, exchange
-from ..integration.processes import PATIENCE as LONG
+from ..integration.processes import PATIENCE as LONG, side_by_side
 from .daemons import Daemons
 from .lab import Lab
 from .matrix import DIRECT
@@ -66,6 +66,10 @@ class MoveTests(SynchronousTestCase):
         self.assertLess(traffic.pause, PAUSE)
 
     def test_tcp(self) -> None:
+        """By TCP, at full speed and with little to tell."""
+        side_by_side(*map(MoveTests, ("both_ways", "one_way")))
+
+    def both_ways(self) -> None:
         """By TCP; then the server dies, and no stream notices; then the provider, and all break."""
         daemons = self.daemons("portrest", "portrest", client="resume_timeout = 1s")
         with daemons.stream() as keys, daemons.stream() as stream:
@@ -108,7 +112,7 @@ class MoveTests(SynchronousTestCase):
             self.assertLess(traffic.pause, PAUSE)
         daemons.check_logs()
 
-    def test_one_way(self) -> None:
+    def one_way(self) -> None:
         """Only the provider sends, and is heard no more: the visitor finds out by itself."""
         daemons = self.daemons("portrest+rst", "portrest+rst")
         with daemons.stream() as stream:

@@ -7,7 +7,7 @@ import contextlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..integration.links import QUICK
-from ..integration.processes import eventually
+from ..integration.processes import eventually, side_by_side
 from ..integration.shared import Keeper
 from .daemons import HOSTS, Daemons
 from .lab import Lab
@@ -91,16 +91,16 @@ class UdpDaemons(Daemons):
 class UdpDirectTests(SynchronousTestCase):
     """Real daemons in two usual homes."""
 
-    def daemons(self, cut: str = "") -> UdpDaemons:
+    def daemons(self, without: str = "") -> UdpDaemons:
         """
         When datagrams take the direct way.
 
-        @param cut: a protocol that the homes do not pass from each other.
+        @param without: a protocol that the homes do not pass from each other.
         """
         lab = Lab("portrest", "portrest")
         self.addCleanup(lab.close)
-        if cut:
-            lab.cut_direct(cut)
+        if without:
+            lab.cut_direct(without)
         daemons = UdpDaemons(lab)
         self.addCleanup(daemons.close)
         daemons.await_echo()
@@ -122,7 +122,11 @@ class UdpDirectTests(SynchronousTestCase):
             self.assertTrue(daemons.echoes(b"%d" % number))
         daemons.check_logs()
 
-    def test_cut(self) -> None:
+    def test_back(self) -> None:
+        """What was cut comes back."""
+        side_by_side(*map(UdpDirectTests, ("cut", "cut_for_udp")))
+
+    def cut(self) -> None:
         """When the way between the homes is cut the relay carries them, and later not any more."""
         daemons = self.daemons()
         daemons.lab.cut_direct()
@@ -135,14 +139,14 @@ class UdpDirectTests(SynchronousTestCase):
 
     def test_with_quic(self) -> None:
         """Where TCP does not pass one path carries QUIC and the datagrams."""
-        daemons = self.daemons(cut="tcp")
+        daemons = self.daemons(without="tcp")
         daemons.await_path("quic".__eq__)
         for number in range(100):
             self.assertTrue(daemons.echoes(b"%d" % number))
         self.assertEqual((daemons.path(), daemons.ways()), ("quic", {"direct"}))
         daemons.check_logs()
 
-    def test_udp_alone_is_cut(self) -> None:
+    def cut_for_udp(self) -> None:
         """When only UDP stops, the channel stays, and the datagrams come back when it passes."""
         daemons = self.daemons()
         daemons.await_path("tcp-direct".__eq__)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +34,7 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind.values)
     if isinstance(kind, inspect.StrType):
         if kind.pattern is not None:
-            return st.from_regex(kind.pattern)
+            return matching(kind.pattern)
         return st.text(max_size=kind.max_length)
     if isinstance(kind, inspect.IntType):
         return st.integers(kind.ge, kind.le)
@@ -46,6 +48,16 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
     return st.none()
 
 
+def matching(pattern: str) -> st.SearchStrategy[str]:
+    """All that match; the digits of a hash are one draw rather than one each."""
+    hexadecimal = re.fullmatch(r"\^([a-z0-9:]*)\[0-9a-f\]\{(\d+)\}\\Z", pattern)
+    if hexadecimal is None:
+        return st.from_regex(pattern)
+    prefix, count = hexadecimal[1], int(hexadecimal[2])
+    return st.text("0123456789abcdef", min_size=count, max_size=count).map(prefix.__add__)
+
+
+@functools.cache
 def structs(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Every value of a message or of a part of one, with and without what may be left out."""
     described = inspect.type_info(kind)

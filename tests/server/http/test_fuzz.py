@@ -78,19 +78,26 @@ class FuzzTests(HttpTestCase):
                 pass  # Refused before its end.
             visitor.settle()
             visitor.close()
+            self.settle()
             for service in self.opened:
-                service.settle()
                 for _, _, complete in self.read_by_h11(service.got)[-1:]:
                     self.assertTrue(complete or service.broken or service.ended, service.got)
                 service.got = b""
             del self.opened[: first - 40]
         self.assertGreater(answered, 300)
 
+    def settle(self) -> None:
+        """Go round until nothing happens any more, to any service."""
+        for _ in range(10000):
+            if not (self.reactor.turn() | any([service.read() for service in self.opened])):
+                return
+        self.fail("it never comes to rest")
+
     def answer(self, services: list[Peer]) -> int:
         """Answer all that is complete; returns how many."""
         count = 0
+        self.settle()
         for service in services:
-            service.settle()
             if service.ended or not service.got:
                 continue
             if self.read_by_h11(service.got)[-1][2]:
@@ -100,4 +107,5 @@ class FuzzTests(HttpTestCase):
                     service.send(OK)
                 except OSError:
                     service.ended = True
+                self.settle()
         return count
