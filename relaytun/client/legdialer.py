@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from ..ends.legs import ClientSession
 from ..plane.accept import keep_alive, prepare
-from ..plane.dial import Dialer
+from ..plane.dial import Dialer, connect
 from ..plane.pair import pair
 from ..plane.websocket import WebSocketBridge
 from ..tls import server_verification
@@ -159,7 +159,7 @@ class ServerLegs:
         return Deferred.fromCoroutine(self._dial_through_proxy(host, port))
 
     async def _dial_through_proxy(self, host: str, port: int) -> socket.socket:
-        detach: Any = await self._route.to(host, port).connect(Factory.forProtocol(_Detach))
+        detach: Any = await connect(self._route.to(host, port), Factory.forProtocol(_Detach))
         sock: socket.socket = detach.transport.getHandle()
         prepare(sock)
         return sock
@@ -194,7 +194,7 @@ class ServerLegs:
             self._verification = server_verification(address.host, address.fingerprint)
         opening = _Opening(route, self._path + LEG)
         try:
-            await route.control(self._verification).connect(_only(opening))
+            await connect(route.control(self._verification), _only(opening))
             return await opening.opened
         except WireError as error:
             raise WebSocketFailed(f"{url}: {error}") from None

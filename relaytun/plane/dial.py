@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
-from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.interfaces import IStreamClientEndpoint, IWriteDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -93,13 +93,12 @@ class Dialer:
             self._answered[host, port] = protocol.sock.getpeername()[0]
             return protocol.sock
 
-        def no_name(failure: Failure) -> Failure:
+        def failed(failure: Failure) -> Failure:
             if failure.check(ValueError):  # The endpoint's word, which repeats the name as it is.
                 return Failure(DNSLookupError("that is no host name"))
             return failure
 
-        connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(_Detach))
-        return connecting.addCallbacks(connected, no_name)
+        return connect(endpoint, Factory.forProtocol(_Detach)).addCallbacks(connected, failed)
 
     def _retry_by_name(self, failure: Failure, host: str, port: int) -> Deferred[socket.socket]:
         self._answered.pop((host, port), None)
@@ -109,6 +108,26 @@ class Dialer:
 
 
 @lru_cache(1024)
+def connect(endpoint: IStreamClientEndpoint, factory: Factory[Any]) -> Deferred[Any]:
+    """
+    As C{endpoint.connect}; but if it is cancelled it says so as everything does, whatever it was
+    about to do.
+    """
+
+    def cancel(done: Deferred[Any]) -> None:
+        done.errback(CancelledError())
+        connecting.cancel()
+
+    def over(result: Any) -> None:
+        if not done.called:
+            done.callback(result)
+
+    done: Deferred[Any] = Deferred(cancel)
+    connecting = endpoint.connect(factory)
+    connecting.addBoth(over)
+    return done
+
+
 def is_literal(host: str) -> bool:
     """Whether C{host} is an IP address rather than a name."""
     try:

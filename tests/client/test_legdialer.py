@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -256,6 +256,17 @@ class OpeningTests(TestCase):
             self.assertIn("wss://127.0.0.1", str(error))
         else:
             self.fail("that is no TLS")
+
+    async def test_cancelled(self) -> None:
+        """One that is not wanted any more says so in one way, whichever way it takes."""
+        proxy = HTTPProxy("127.0.0.1", 1)
+        address = ServerAddress(host="127.0.0.1", port=1, secure=False)
+        for route in (Route(reactor, address), Route(reactor, address, proxy)):  # type: ignore[arg-type]
+            for transport in ("ws", "tcp") if route.proxy else ("ws",):
+                legs = ServerLegs(route, None, transport)  # type: ignore[arg-type]
+                dialling = legs.dial(session_at())
+                dialling.cancel()
+                self.failureResultOf(dialling, CancelledError)
 
     async def test_opened(self) -> None:
         """One that is open is a socket."""

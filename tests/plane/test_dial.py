@@ -110,6 +110,12 @@ class DialTests(TestCase):
         self.assertTrue(dialling.called)
         await self.assertFailure(dialling, CancelledError)
 
+    async def test_cancel_name(self) -> None:
+        """A dial to a name ends with the same error."""
+        for dialling in (self.dialer.dial("localhost", 1), self.dialer.dial("a.invalid", 1)):
+            dialling.cancel()
+            await self.assertFailure(dialling, CancelledError)
+
     async def test_no_such_name(self) -> None:
         """A name that does not exist is an error."""
         await self.assertFailure(self.dialer.dial("no-such-host.invalid", 1), DNSLookupError)
