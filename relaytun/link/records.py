@@ -25,8 +25,10 @@ class Space:
     """
 
     def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(size))
-        self.address = Binding.ffi.from_buffer("unsigned char[]", self.view)
+        buffer = bytearray(size)
+        self.view = memoryview(buffer)
+        # Not of the view: Python 3.11 crashes when it collects one that has lent its buffer.
+        self.address = Binding.ffi.from_buffer("unsigned char[]", buffer)
 
 
 class RecordConnection(SSL.Connection):

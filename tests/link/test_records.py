@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
@@ -97,6 +99,19 @@ class RecordTests(SynchronousTestCase):
         self.assertIn("record mac", str(error))
         with self.assertRaises(SSL.WantReadError):
             self.visitor.recv(1)
+
+
+class SpaceTests(SynchronousTestCase):
+    """What the garbage collector makes of a space."""
+
+    def test_collected(self) -> None:
+        """One that is only in a circle goes, in whatever order its parts do."""
+        for _ in range(20):
+            space: Any = Space(100)
+            view = space.view
+            space.circle = [space, view]
+            del space, view
+            gc.collect()
 
 
 def with_nothing(call: object) -> bytes | None:
