@@ -130,8 +130,8 @@ class Links:
             refuse(channel, Reset.FORBIDDEN)
             return
         known.use(session)
-        known.link.adopt(channel, hello)
-        newcomer.taken.callback(True)
+        if known.link.adopt(channel, hello):
+            newcomer.taken.callback(True)
 
     def cannot_compress(self, service: ServiceConfig) -> None:
         """Somebody opened a compressed stream all the same: say so once."""

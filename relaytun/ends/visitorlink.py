@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
@@ -112,6 +112,7 @@ class VisitorLink:
         self._why = self._closed = ""
         self._detours: dict[int, IDelayedCall] = {}
         self._falling: IDelayedCall | None = None
+        self._meeting = DeferredLock()
         self._patience = machinery.reactor.callLater(FIRST_CHANNEL, self._nobody_answers)
         self._provider = session.peer, session.peer_process
         self.session = session
@@ -182,10 +183,14 @@ class VisitorLink:
             await channel.secured
         except HandshakeError:
             return False
-        if self.link.is_over() or not self.link.connected:
-            channel.close()
-            return False
-        return await self.link.attach(channel, MAIN)
+        await self._meeting.acquire()  # Of several that come at once the first that carries is it.
+        try:
+            if self.link.is_over() or not self.link.connected or self._has_direct():
+                channel.close()
+                return False
+            return await self.link.attach(channel, MAIN)
+        finally:
+            self._meeting.release()
 
     def renew_session(self) -> None:
         """A server is there: only in a session of now it tells the clients of each other."""

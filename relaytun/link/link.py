@@ -167,25 +167,29 @@ class Link:
             self.attach(channel, MAIN)
         return channel
 
-    def adopt(self, channel: Channel, hello: Frame) -> None:
-        """Provider: the visitor said HELLO on a channel that is secured."""
+    def adopt(self, channel: Channel, hello: Frame) -> bool:
+        """
+        Provider: the visitor said HELLO on a channel that is secured.
+
+        @return: whether it is one of this link's from now on.
+        """
         slot, generation = hello.stream, hello.value
         if self.over is not None:
             refuse(channel, self.over)
-            return
+            return False
         if not self.channels.admit(slot, generation):
             refuse(channel, Reset.STALE)
-            return
+            return False
         channel.slot, channel.generation, channel.owner = slot, generation, self
         if slot == RESERVE:
             self._keep(channel)
         else:
             self._replace_with(channel)
         channel.send(frames.header(Kind.WELCOME, slot, generation))
-        if slot == RESERVE:
-            return
-        self._tell(channel)
-        self.channels.arrive(channel)
+        if slot != RESERVE:
+            self._tell(channel)
+            self.channels.arrive(channel)
+        return True
 
     def drop(self, slot: int) -> None:
         """Do without the channel of C{slot}: its streams go on over the other one."""

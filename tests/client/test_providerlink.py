@@ -229,6 +229,30 @@ class ProviderLinkTests(LinkTestCase):
         self.assertIs(await visitor.refused(), Reset.UNKNOWN)
         self.assertEqual(list(self.links), [])
 
+    async def test_stale(self) -> None:
+        """A channel that is older than the one that has its place is not taken."""
+        first = self.visitor_by_hand()
+        await first.hello()
+        await first.welcomed()
+        second = self.visitor_by_hand()
+        ((newcomer,),) = self.links._newcomers.values()
+        await second.hello()
+        self.assertIs(await second.refused(), Reset.STALE)
+        self.assertIs(self.successResultOf(newcomer.taken), False)
+
+    async def test_stale_and_gone(self) -> None:
+        """If it cannot even be told so, it is not taken either, and nothing else happens."""
+        first = self.visitor_by_hand()
+        await first.hello()
+        await first.welcomed()
+        second = self.visitor_by_hand()
+        ((newcomer,),) = self.links._newcomers.values()
+        self.patch(newcomer.channel, "close_with", lambda frame: newcomer.channel._lose("gone"))
+        await second.hello()
+        await until(lambda: newcomer.taken.called)
+        self.assertIs(self.successResultOf(newcomer.taken), False)
+        self.assertIsNone(first.over)
+
     async def test_link_of_another_visitor(self) -> None:
         """Whoever knows the id of another's link gets no byte of it, and does it no harm."""
         program, served, _ = await self.running()

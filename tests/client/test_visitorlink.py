@@ -554,6 +554,39 @@ class DirectTests(LinkTestCase):
         await self.works(program, served)
         in_reserve.close()
 
+    async def test_several_at_once(self) -> None:
+        """Of connections that are proven at the same time one is taken, and the others are not."""
+        program, served, _ = await self.running()
+        meetings = [self.meet() for _ in range(3)]
+        taken = [await meeting for meeting in meetings]
+        self.assertEqual(sorted(taken), [False, False, True])
+        await self.works(program, served)
+        (known,) = self.links
+        for link in (self.visitor.link.link, known.link):
+            self.assertEqual(link.path, "quic")
+            self.assertEqual(link.channels.first.generation, 2)
+
+    async def test_next_one(self) -> None:
+        """If the first comes to nothing after all, the next one is taken."""
+        program, served, _ = await self.running()
+        arrived: Deferred[bool] = Deferred()
+        link = self.visitor.link.link
+        attach, attached = link.attach, []
+
+        def attach_in_vain(channel: Any, slot: int) -> Deferred[bool]:
+            attached.append(channel)
+            self.patch(link, "attach", attach)
+            return arrived
+
+        self.patch(link, "attach", attach_in_vain)
+        meetings = self.meet(), self.meet()
+        await until(lambda: attached)
+        attached[0].close()
+        arrived.callback(False)
+        self.assertEqual(sorted([await meeting for meeting in meetings]), [False, True])
+        await self.works(program, served)
+        self.assertEqual(link.path, "quic")
+
     async def test_reserve_is_dead(self) -> None:
         """If the one in reserve does not answer, another one is looked for."""
         self.patch(module, "FALL_BACK", 0.01)
