@@ -1,20 +1,23 @@
 """
 UPnP's port mapping, by the library miniupnpc: for home routers that know neither PCP nor NAT-PMP.
 
-The library blocks for a second and longer, so all of it happens in a thread, one call at a time.
+The library blocks for a second and longer, so all of it happens in threads, one call at a time; a
+process that ends does not wait for them, as it would for those of the reactor's pool.
 Most of that is the search for the router, which can be begun before a port is needed (L{search}).
 Only a router that is this host's gateway is asked: others on the LAN can answer a search, too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from .gateway import default_gateway
 from .portmap import MappedPort, NoMapping
@@ -40,21 +43,26 @@ def _library() -> Any:
     return miniupnpc.UPnP()
 
 
+def _start(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="upnp", daemon=True).start()
+
+
 class Upnp:
     """What L{relaytun.nat.portmap.PortMapper} takes for C{upnp}."""
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorFromThreads,
         library: Callable[[], Any] = _library,
         gateway: Callable[[], str | None] = default_gateway,
+        start: Callable[[Callable[[], None]], None] = _start,
     ) -> None:
         """
-        @param reactor: with a pool of threads.
         @param library: makes what has the methods of C{miniupnpc.UPnP}.
+        @param start: has something done in a thread.
         """
-        self._reactor: IReactorFromThreads = reactor
-        self._pool = reactor.getThreadPool
+        self._reactor = reactor
+        self._start = start
         self._make = library
         self._gateway = gateway
         self._router: Any = None
@@ -89,7 +97,21 @@ class Upnp:
         return done.addErrback(lambda _: None)
 
     def _in_thread(self, act: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        return self._lock.run(deferToThreadPool, self._reactor, self._pool(), act, *arguments)
+        return self._lock.run(self._run, act, *arguments)
+
+    def _run(self, act: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+
+        def work() -> None:
+            try:
+                result = act(*arguments)
+            except Exception:
+                result = Failure()
+            with contextlib.suppress(OSError):  # The reactor has ended.
+                self._reactor.callFromThread(done.callback, result)
+
+        self._start(work)
+        return done
 
     # --- In the thread --------------------------------------------------------------------------
 

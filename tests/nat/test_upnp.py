@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.nat.portmap import MappedPort, NoMapping
 from relaytun.nat.upnp import Upnp
 
+#: A process that ends while its router is looked for.
+ENDING = """
+import threading
+from twisted.internet import reactor
+from relaytun.nat.upnp import Upnp
 
-class Pool:
+class Library:
+    def discover(self):
+        reactor.callFromThread(reactor.stop)
+        threading.Event().wait()
+
+Upnp(reactor, Library).search()
+reactor.run()
+print("ended")
+"""
+
+
+class Reactor:
     """Threads that are none."""
-
-    def getThreadPool(self) -> Pool:
-        return self
-
-    def callInThreadWithCallback(self, told: Any, act: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            result, success = act(*args, **kwargs), True
-        except Exception:
-            result, success = Failure(), False
-        told(success, result)
 
     def callFromThread(self, act: Any, *args: Any) -> None:
         act(*args)
@@ -69,7 +76,12 @@ class Library:
 class UpnpTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.library = Library()
-        self.upnp = Upnp(Pool(), lambda: self.library, lambda: "192.168.1.1")
+        self.upnp = Upnp(
+            Reactor(),  # type: ignore[arg-type]
+            lambda: self.library,
+            lambda: "192.168.1.1",
+            lambda work: work(),
+        )
 
     def map(self) -> Deferred[MappedPort]:
         return self.upnp.map("udp", 5000, 6000, 600)
@@ -112,6 +124,18 @@ class UpnpTests(SynchronousTestCase):
         self.library.found = 0
         self.assertFalse(self.successResultOf(self.upnp.search()))
         self.assertFalse(self.upnp.ready)
+
+    def test_ending(self) -> None:
+        """Nobody who ends waits for it."""
+        ended = subprocess.run(
+            [sys.executable, "-c", ENDING],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((ended.returncode, ended.stdout), (0, "ended\n"))
 
     def test_trouble(self) -> None:
         """Whatever the library raises is told, and the next time the router is searched again."""
