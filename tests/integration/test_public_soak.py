@@ -155,6 +155,7 @@ class SilentVisitors(HttpsTestCase, Noting):
 
     def test_honest_ones(self) -> None:
         """Beside them an honest visitor is answered in time."""
+        self.addCleanup(self.crowd.close)
         _, echo = self.start_service("echo")
         port = self.port(self.provider(echo))
         places = {"http": self.http_port, "https": self.listening("https"), "tcp": port}
