@@ -46,8 +46,10 @@ from .refusals import PeerRefused, RequestError
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 LONGEST_RESERVE_PAUSE = 30.0
-#: Seconds until a channel in reserve has taken the main one's place: then one is looked for.
-FALL_BACK = 1.0
+#: Seconds, and round trips, until a channel in reserve has taken the main one's place: then one is
+#: looked for.
+FALL_BACK = 0.2
+_ROUND_TRIPS = 2
 #: Seconds that a program waits for a channel if there is none when it comes.
 FIRST_CHANNEL = 20.0
 #: A channel that lived as long as this was a good one.
@@ -267,7 +269,8 @@ class VisitorLink:
 
         if self._falling is not None and self._falling.active():
             self._falling.cancel()
-        self._falling = self._machinery.reactor.callLater(FALL_BACK, look)
+        late = FALL_BACK + _ROUND_TRIPS * (channel.rtt or 0.0)
+        self._falling = self._machinery.reactor.callLater(late, look)
         self._await_better(MAIN)
         return True
 
