@@ -3,13 +3,14 @@ A link: streams over channels that come and go.
 
 It has a place (a slot) for a main channel and one for a channel for bulk transfers, so that those
 do not delay a keystroke; and one for a channel in reserve, where the main one may fail without
-notice.  A channel begins with HELLO from the visitor and WELCOME from the
-provider; then each side tells what it has received of every stream, says RESUME, and goes on from
-there.  When a channel is lost its streams move to the other one, or wait for the next.  Without
-any for C{resume_timeout} the link ends, and its streams with a reset.
+notice.  A channel begins with HELLO from the visitor and WELCOME from the provider; then each side
+tells what it has received of every stream, says RESUME, and goes on from there.  When a channel is
+lost its streams move to the other one, or wait for the next.  Without any for C{resume_timeout} the
+link ends, and its streams with a reset.
 
-Only the visitor opens streams.  The link makes no channels: whoever does hears what is missing as a
-L{Keeper}.
+Only the visitor opens streams.  What is said of them is the business of L{streams}, which channel
+carries what that of L{carriage}.  The link makes no channels: whoever does hears what is missing as
+a L{Keeper}.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from twisted.logger import Logger
 
 from ..wire import frames
 from ..wire.frames import Frame, Kind, Reset
+from .carriage import Carriage
 from .channel import Channel
-from .contest import Contest
 from .memory import Memory
-from .pacing import Pacing
 from .parties import DatagramUse, Keeper
 from .slots import RESERVE, Slots
 from .stream import BULK_SLOT, MAIN, Stream
@@ -49,7 +49,7 @@ class Link:
     @ivar id: what the visitor calls it.
     @ivar streams: those that are not over, by number.
     @ivar channels: the ones that carry, by slot, and that are about to.
-    @ivar bytes_out: bytes of streams and datagrams that went out, those of replays too.
+    @ivar carriage: which of them carries what.
     @ivar bytes_in: bytes of streams and datagrams that came in.
     @ivar over: why it ended.
     @ivar demoted: visitor: called when a direct path is given up for the relay, which is faster.
@@ -73,10 +73,11 @@ class Link:
         self.id = link_id
         self.service = service
         self.visitor = visitor
-        self.memory = memory
-        self.streams = Streams(clock, self, keeper, visitor)
         self.channels = Slots()
-        self.bytes_out = self.bytes_in = 0
+        wants_bulk = (lambda: keeper.wants_channel(self, BULK_SLOT)) if visitor else None
+        self.carriage = Carriage(clock, memory, self.channels, wants_bulk, self._slower)
+        self.streams = Streams(clock, self, self.carriage, keeper, visitor)
+        self.bytes_in = 0
         self.over: Reset | None = None
         self.demoted: Callable[[], None] = lambda: None
         self.why_not_direct: Callable[[], str] = lambda: "direct = off here"
@@ -86,10 +87,6 @@ class Link:
         self._keeper = keeper
         self._resume_timeout = resume_timeout
         self._welcomed = False
-        self._bulk_wanted = False
-        self._stranded: dict[Stream, None] = {}
-        self._pacing = Pacing(clock, self._bulk_goes_on)
-        self._contest = Contest(clock, self, self._slower)
         self._patience: IDelayedCall | None = clock.callLater(resume_timeout, self._give_up)
 
     # For whoever uses it.
@@ -109,20 +106,23 @@ class Link:
         return len(self.streams) + (len(self.datagrams.flows) if self.datagrams is not None else 0)
 
     @property
+    def bytes_out(self) -> int:
+        """Bytes of streams and datagrams that went out, those of replays too."""
+        return self.carriage.bytes_out
+
+    @bytes_out.setter
+    def bytes_out(self, count: int) -> None:
+        self.carriage.bytes_out = count
+
+    @property
     def rtt(self) -> float | None:
         """Seconds, there and back over the main channel."""
-        channel = self.channels.first
-        return channel.rtt if channel is not None else None
+        return self.carriage.rtt
 
     @property
     def path(self) -> str:
         """Which way its main channel takes, if not that of the session's legs."""
-        channel = self.channels.first
-        return channel.path if channel is not None else ""
-
-    def is_full(self) -> bool:
-        """Whether streams wait for a channel to have room."""
-        return any(channel.waiting for channel in self.channels)
+        return self.channels.path
 
     def open_stream(self, flags: int = 0) -> Stream:
         """A program of the visitor's wants a stream."""
@@ -223,7 +223,7 @@ class Link:
                 size = len(frame.payload)
                 self.bytes_in += size
                 if channel.slot == MAIN:
-                    self._pacing.small(size)
+                    self.carriage.came(size)
                 self.streams.received(channel, frame)
         elif kind == Kind.DATAGRAM:
             self.datagram_received(number, frame.payload)  # type: ignore[arg-type]
@@ -242,13 +242,8 @@ class Link:
             self.streams.received(channel, frame)
 
     def drained(self, channel: Channel) -> None:
-        """A channel has room: those that wait for it go on, in turn."""
-        waiting = channel.waiting
-        while waiting and self.has_room(channel.slot):
-            stream = waiting.popleft()
-            assert isinstance(stream, Stream)
-            stream.queued = False
-            stream.go()
+        """A channel has room."""
+        self.carriage.drained(channel)
 
     def worn(self, channel: Channel) -> None:
         """A channel should be replaced; the visitor sees to that."""
@@ -280,59 +275,10 @@ class Link:
         )
         self._keeper.wants_channel(self, slot)
 
-    # For its streams.
-
-    def seconds(self) -> float:
-        """See L{Carrier}."""
-        return float(self._clock.seconds())
-
-    def has_room(self, slot: int) -> bool:
-        """See L{Carrier}."""
-        channel = self.channels[slot]
-        return channel is not None and channel.room and not (slot and self._pacing.gives_way())
-
-    def send(self, slot: int, frame: bytes | memoryview) -> None:
-        """See L{Carrier}."""
-        channel = self.channels[slot]
-        assert channel is not None
-        size = len(frame) - frames.HEADER_SIZE
-        self.bytes_out += size
-        if slot == BULK_SLOT:
-            self._pacing.bulk()
-        else:
-            self._pacing.small(size)
-        channel.send(frame)
-
-    def holds(self, slot: int, frame: memoryview) -> bool:
-        """See L{Carrier}."""
-        channel = self.channels[slot]
-        return channel is not None and channel.holds(frame)
-
-    def wants_room(self, stream: Stream) -> None:
-        """See L{Carrier}."""
-        if stream.queued:
-            return
-        channel = self.channels[stream.slot]
-        if channel is None:
-            self._stranded[stream] = None
-        else:
-            stream.queued = True
-            channel.waiting.append(stream)
-            self._contest.full()
-
-    def bulk(self, stream: Stream) -> bool:
-        """See L{Carrier}."""
-        if self.channels[BULK_SLOT] is not None:
-            return True
-        if self.visitor and not self._bulk_wanted and self.channels[MAIN] is not None:
-            self._bulk_wanted = True
-            self._keeper.wants_channel(self, BULK_SLOT)
-        return False
+    # For its streams: see L{Body}.
 
     def advanced(self) -> None:
         """
-        See L{Carrier}.
-
         There is a channel, and it is of use.  That it was proven is not enough while bytes are to
         be sent: a relay may let every channel begin, and none do anything.
         """
@@ -340,12 +286,8 @@ class Link:
             self._patience.cancel()
             self._patience = None
 
-    def forget(self, stream: Stream) -> None:
-        """See L{Carrier}."""
-        self._stranded.pop(stream, None)
-
     def settle(self) -> None:
-        """See L{Carrier}."""
+        """There is one stream less that has something on its way."""
         if self._patience is not None:
             self._advanced_if_idle()
 
@@ -363,11 +305,6 @@ class Link:
         else:
             channel.send(frames.header(Kind.RST, 0, Reset.SLOW))
 
-    def _bulk_goes_on(self) -> None:
-        channel = self.channels[BULK_SLOT]
-        if channel is not None:
-            self.drained(channel)
-
     def _tell(self, channel: Channel) -> None:
         """Say what was received: the other side goes on from there."""
         self.streams.tell(channel)
@@ -384,17 +321,11 @@ class Link:
         slot = channel.slot
         self._replace_with(channel)
         arrived = self.channels.put(channel)
-        # One that was asked for where there was to be none is asked for again, if need be.
-        self._bulk_wanted = self.channels[BULK_SLOT] is not None
         self._advanced_if_idle()
         self.streams.tell_resets(channel)
-        stranded, self._stranded = self._stranded, {}
-        for stream in stranded:
-            if self.channels[stream.slot] is None:
-                stream.slot = slot
-            self.wants_room(stream)
+        self.carriage.gained(slot)
         self.streams.ack_due()
-        self.drained(channel)
+        self.carriage.drained(channel)
         if not self.visitor and slot == MAIN:
             self._keeper.secured(self, channel)
         if channel.path and self.channels[RESERVE] is None:
@@ -451,23 +382,12 @@ class Link:
         else:
             channel.close()
         other = self.channels.first
-        if slot == BULK_SLOT:
-            self._bulk_wanted = False
-        for waiting in channel.waiting:
-            assert isinstance(waiting, Stream)
-            waiting.queued = False
-        channel.waiting.clear()
-        for stream in self.streams.values():
-            self.streams.owe(stream)
-            if stream.slot == slot:
-                stream.rewind()
-                if other is not None:
-                    stream.slot = other.slot
-            self.wants_room(stream)
+        self.streams.owe_all()
+        self.carriage.lost(slot, channel, self.streams.values())
         if other is not None:
             self.streams.tell_resets(other)
             self.streams.ack_due()
-            self.drained(other)
+            self.carriage.drained(other)
         elif self._patience is None:
             self._patience = self._clock.callLater(self._resume_timeout, self._give_up)
 
@@ -497,8 +417,7 @@ class Link:
         for channel in self.channels.all:
             channel.close()
         self.channels.clear()
-        self._pacing.stop()
-        self._contest.stop()
+        self.carriage.stop()
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         self.streams.end(cause)

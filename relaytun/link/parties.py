@@ -2,9 +2,9 @@
 Who talks to whom in a link.
 
 From the program down to the channel: an L{End} is the program's side of a stream; a stream knows
-its link as a L{Carrier}, and those that it stands among as a L{Registry}; whoever made the link
-hears of it as its L{Keeper}; a channel tells its L{Owner}, which is a link, or whoever waits for
-its first frame, and is an L{Asker} for its pulse.
+what carries it as a L{Carrier}, and those that it stands among as a L{Registry}, which know their
+link as a L{Body}; whoever made the link hears of it as its L{Keeper}; a channel tells its L{Owner},
+which is a link, or whoever waits for its first frame, and is an L{Asker} for its pulse.
 """
 
 from __future__ import annotations
@@ -40,14 +40,12 @@ class End(Protocol):
 
 class Carrier(Protocol):
     """
-    The link, as its streams see it.
+    What carries the streams, as they see it.
 
     @ivar memory: where chunks are kept.
-    @ivar channels: what carries.
     """
 
     memory: Memory
-    channels: Slots
 
     @property
     def rtt(self) -> float | None:
@@ -71,11 +69,21 @@ class Carrier(Protocol):
     def bulk(self, stream: Stream) -> bool:
         """It is a bulk transfer; @return: whether there is a channel for those."""
 
-    def advanced(self) -> None:
-        """Bytes have arrived that had not before."""
-
     def forget(self, stream: Stream) -> None:
         """It is over, and waits for nothing."""
+
+
+class Body(Protocol):
+    """
+    The link, as its streams together see it.
+
+    @ivar channels: what carries.
+    """
+
+    channels: Slots
+
+    def advanced(self) -> None:
+        """Bytes have arrived that had not before."""
 
     def settle(self) -> None:
         """There is one stream less that has something on its way."""

@@ -44,6 +44,12 @@ class Slots:
         return self._channels[MAIN] or self._channels[BULK_SLOT]
 
     @property
+    def path(self) -> str:
+        """Which way that one takes, if not that of the session's legs."""
+        channel = self.first
+        return channel.path if channel is not None else ""
+
+    @property
     def all(self) -> list[Channel]:
         """Those that carry, that are about to, and the one in reserve."""
         known = (channel for channel in self._channels if channel is not None)

@@ -17,7 +17,7 @@ from ..wire.frames import Frame, Kind, Reset
 from ..wire.replay import ReplayWindow
 from .acks import Acks
 from .channel import Channel
-from .parties import Carrier, Keeper
+from .parties import Body, Carrier, Keeper
 from .slots import RESERVE
 from .stream import MAIN, Stream
 
@@ -32,10 +32,13 @@ class Streams(dict[int, Stream]):
     @ivar unreached: called when one is over because it did not reach the service.
     """
 
-    def __init__(self, clock: IReactorTime, link: Carrier, keeper: Keeper, visitor: bool) -> None:
+    def __init__(
+        self, clock: IReactorTime, link: Body, carrier: Carrier, keeper: Keeper, visitor: bool
+    ) -> None:
         super().__init__()
         self.unreached: Callable[[], None] = lambda: None
         self._link = link
+        self._carrier = carrier
         self._keeper = keeper
         self._visitor = visitor
         self._numbers = 0
@@ -46,7 +49,7 @@ class Streams(dict[int, Stream]):
     def open(self, slot: int, flags: int) -> Stream:
         """A program of the visitor's wants one."""
         self._numbers += 1
-        stream = self[self._numbers] = Stream(self._link, self, self._numbers, slot, flags)
+        stream = self[self._numbers] = Stream(self._carrier, self, self._numbers, slot, flags)
         stream.open()
         return stream
 
@@ -83,9 +86,10 @@ class Streams(dict[int, Stream]):
         for number, cause in self._resets.items():
             channel.send(frames.header(Kind.RST, number, cause))
 
-    def owe(self, stream: Stream) -> None:
-        """What was told of it last may be lost."""
-        self._acks.owe(stream)
+    def owe_all(self) -> None:
+        """What was told of them last may be lost."""
+        for stream in self.values():
+            self._acks.owe(stream)
 
     def ack_due(self) -> None:
         """Say what is due, and what is owed."""
@@ -144,7 +148,7 @@ class Streams(dict[int, Stream]):
             channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
             return
         slot = MAIN if channel.slot == RESERVE else channel.slot
-        stream = self[number] = Stream(self._link, self, number, slot, flags)
+        stream = self[number] = Stream(self._carrier, self, number, slot, flags)
         self._keeper.opened(self._link, stream)
         if number in self:
             self._acks.add(stream, False)  # It need not be told again.
@@ -180,6 +184,6 @@ class Streams(dict[int, Stream]):
     def _forget(self, stream: Stream) -> None:
         self.pop(stream.id, None)
         self._acks.forget(stream)
-        self._link.forget(stream)
+        self._carrier.forget(stream)
         stream.drop()
         self._link.settle()

@@ -430,7 +430,7 @@ class LinkCase(SynchronousTestCase):
         """Both sides are as if there had been no stream."""
         for side in (self.pair.visitor, self.pair.far):
             self.assertEqual((side.link.streams, side.memory.used), ({}, 0))
-            self.assertEqual((side.link.streams._resets, side.link._stranded), ({}, {}))
+            self.assertEqual((side.link.streams._resets, side.link.carriage._stranded), ({}, {}))
 
     def assert_delivered(self, program: Program, sent: bytes) -> None:
         """C{program} got exactly that, and its end."""

@@ -254,25 +254,25 @@ class ResumeTests(LinkCase):
         self.pair.settle()
         for side in (self.pair.visitor, self.pair.far):
             link, clock = side.link, self.pair.clock
-            stream = Stream(link, link.streams, 99, BULK_SLOT)
-            link.send(BULK_SLOT, header(Kind.FIN, 99))
-            self.assertTrue(link.has_room(BULK_SLOT))
+            stream = Stream(link.carriage, link.streams, 99, BULK_SLOT)
+            link.carriage.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertTrue(link.carriage.has_room(BULK_SLOT))
             program = Program(self.pair.visitor.link.open_stream(), self.pair.visitor.memory)
             program.write(b"k")
             while self.pair.turn():
                 pass
-            link.send(BULK_SLOT, header(Kind.FIN, 99))
-            self.assertFalse(link.has_room(BULK_SLOT))
-            self.assertTrue(link.has_room(MAIN))
-            link.wants_room(stream)
+            link.carriage.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertFalse(link.carriage.has_room(BULK_SLOT))
+            self.assertTrue(link.carriage.has_room(MAIN))
+            link.carriage.wants_room(stream)
             clock.advance(PACE)
             self.assertFalse(stream.queued)
-            link.send(BULK_SLOT, header(Kind.FIN, 99))
-            self.assertFalse(link.has_room(BULK_SLOT))
+            link.carriage.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertFalse(link.carriage.has_room(BULK_SLOT))
             clock.advance(PACE)
             clock.advance(LATELY)
-            link.send(BULK_SLOT, header(Kind.FIN, 99))
-            self.assertTrue(link.has_room(BULK_SLOT))
+            link.carriage.send(BULK_SLOT, header(Kind.FIN, 99))
+            self.assertTrue(link.carriage.has_room(BULK_SLOT))
 
     def test_pacing_ends_with_the_link(self) -> None:
         """No call is left when a link ends while bulk transfers wait."""
@@ -281,8 +281,8 @@ class ResumeTests(LinkCase):
         self.pair.settle()
         link = self.pair.visitor.link
         Program(link.open_stream(), self.pair.visitor.memory).write(b"k")
-        link.send(BULK_SLOT, header(Kind.FIN, 99))
-        self.assertFalse(link.has_room(BULK_SLOT))
+        link.carriage.send(BULK_SLOT, header(Kind.FIN, 99))
+        self.assertFalse(link.carriage.has_room(BULK_SLOT))
         link.close(Reset.SHUTDOWN)
         self.pair.settle()
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])

@@ -456,7 +456,7 @@ class LinkMachine(RuleBasedStateMachine):
             link = side.link
             assert not link.streams and not side.memory.used
             if link.over is None:
-                assert not link._stranded
+                assert not link.carriage._stranded
                 assert not link.streams._resets and not link.streams._acks._streams
                 SEEN["quiet"] += 1
             link.close(Reset.SHUTDOWN)

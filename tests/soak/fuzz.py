@@ -199,7 +199,7 @@ class HostileSide:
         self.channels = [far for far in self.channels if far.other.open]
         assert len(link.streams) <= MOST_STREAMS
         assert link.over is not None or len(link.streams._resets) <= MOST_STREAMS
-        assert len(link._stranded) <= len(link.streams)
+        assert len(link.carriage._stranded) <= len(link.streams)
         assert self.memory.used <= CAP + MOST_STREAMS * CHUNK
         for stream in link.streams.values():
             assert sum(map(len, stream._early)) <= streams.FIRST_WINDOW
