@@ -147,8 +147,11 @@ class Streams(dict[int, Stream]):
         if len(self) >= MOST_STREAMS:
             channel.send(frames.header(Kind.RST, number, Reset.LIMIT))
             return
-        slot = MAIN if channel.slot == RESERVE else channel.slot
+        carrying = self._link.channels.first if channel.slot == RESERVE else channel
+        slot = MAIN if carrying is None else carrying.slot
         stream = self[number] = Stream(self._carrier, self, number, slot, flags)
+        if carrying is None:
+            self._carrier.wants_room(stream)  # It goes by the next one, whichever that is.
         self._keeper.opened(self._link, stream)
         if number in self:
             self._acks.add(stream, False)  # It need not be told again.

@@ -157,6 +157,43 @@ class ReserveTests(DirectCase):
         self.assert_delivered(program, b"back")
         self.assert_delivered(self.pair.served(program), b"late")
 
+    def test_late_open(self) -> None:
+        """A stream whose OPEN comes on it is carried by what there is."""
+        _, bulk = self.pair.dial(BULK_SLOT)
+        self.pair.settle()
+        near, far = self.pair.dial(MAIN, "lan")
+        near.write()
+        far.take()
+        far.lose()
+        program = self.pair.open().write(b"late")
+        program.turn()
+        self.near.write()
+        self.far.take()
+        self.assertEqual(self.pair.served(program).stream.slot, BULK_SLOT)
+        self.pair.served(program).write(b"back").turn()
+        self.assertTrue(bulk.queue)
+
+    def test_late_open_without_any(self) -> None:
+        """If there is none, it is carried by the next one."""
+        near, far = self.pair.dial(MAIN, "lan")
+        near.write()
+        far.take()
+        far.lose()
+        program = self.pair.open().write(b"late")
+        program.turn()
+        self.near.write()
+        self.far.take()
+        served = self.pair.served(program)
+        self.pair.dial(BULK_SLOT)
+        for _ in range(4):
+            for ends in self.pair.ends[2:]:
+                for end in ends:
+                    end.write()
+                    end.take()
+        served.write(b"back").turn()
+        self.assertEqual(served.stream.slot, BULK_SLOT)
+        self.assertEqual(served.stream.written, 4)
+
     def test_lost(self) -> None:
         """Without it the streams go on; another one is wanted, and kept like the first."""
         program = self.pair.open().write(BLOCK)
