@@ -28,12 +28,12 @@ from ..interfaces import IReactor
 from ..plane.accept import reset
 from ..plane.meter import Meter
 from ..wire import messages
-from ..wire.messages import Code, Message
+from ..wire.messages import Code
 from ..wire.moods import Mood
 from .connection import ServerConnection
 from .grant import session_of
+from .grantor import Grantor
 from .machinery import ClientMachinery
-from .signalling import Control
 from .whom import Whom
 
 #: Seconds that a program waits for a control connection that is down just now.
@@ -68,7 +68,7 @@ class Visitor:
         self.protocol_known: Callable[[], None] = lambda: None
         self._datagrams: VisitorDatagrams | None = None
         self._linking: Deferred[None] | None = None
-        self._servers = [_Server(self, connection) for connection in connections]
+        self._servers = [Grantor(self, connection) for connection in connections]
         self._current: ClientSession | None = None
         self._asking: Deferred[ClientSession] | None = None
         self._waiting: list[Deferred[ClientSession]] = []
@@ -214,7 +214,7 @@ class Visitor:
         assert refused is not None
         raise refused
 
-    async def _connected(self) -> list[_Server]:
+    async def _connected(self) -> list[Grantor]:
         """@return: the servers that are there, as soon as there is one."""
         while True:
             there = [each for each in self._servers if each.connection.control is not None]
@@ -226,7 +226,7 @@ class Visitor:
             except FailureGroup:  # They do not fail, but are given up.
                 raise CancelledError from None
 
-    def _granted(self, server: _Server, granted: messages.CreateSession) -> ClientSession:
+    def _granted(self, server: Grantor, granted: messages.CreateSession) -> ClientSession:
         try:
             if granted.session_id in self.sessions:
                 raise PeerRefused("the server granted a session that there is already")
@@ -369,49 +369,6 @@ class Visitor:
 
 def _is_absence(error: UserError) -> bool:
     return isinstance(error, RequestError) and error.code in {*ABSENT, Code.TIMEOUT}
-
-
-class _Server:
-    """
-    A server that may know the provider.
-
-    @ivar ids: of the sessions that it granted.
-    """
-
-    def __init__(self, visitor: Visitor, connection: ServerConnection) -> None:
-        self.connection = connection
-        self.ids: set[str] = set()
-        self._visitor = visitor
-        connection.add_listener(self)
-
-    def granted(self, session: ClientSession) -> bool:
-        """Whether C{session} is of this server."""
-        return session.id in self.ids
-
-    def control_up(self, control: Control) -> None:
-        """The next stream asks for a session; the link may need one at once."""
-        link = self._visitor.link
-        if link is not None:
-            link.renew_session()
-
-    def control_down(self) -> None:
-        """No new streams for the sessions of this login; those that run go on."""
-        for name in list(self.ids):
-            self._over(name)
-
-    def received(self, message: Message) -> None:
-        """The server said this."""
-        if isinstance(message, messages.SessionClosed) and message.session_id in self.ids:
-            self._over(message.session_id)
-        elif isinstance(message, (messages.MeetingAnswer, messages.Go)):
-            self._visitor.meeting(message)
-        elif isinstance(message, messages.GoingAway):
-            self.control_down()
-
-    def _over(self, name: str) -> None:
-        session = self._visitor.sessions.get(name)
-        if session is not None:
-            self._visitor.over(session)
 
 
 async def wait_for_service(visitor: Visitor, reactor: IReactor, say: Any) -> None:

@@ -229,8 +229,7 @@ class VisitorLink:
         for seeking in list(self._seeking.values()):
             seeking.cancel()
         for call in (*self._detours.values(), self._falling):
-            if call is not None and call.active():
-                call.cancel()
+            _cancel(call)
         if self.direct is not None:
             self.direct.close()
         if self.path is not None:
@@ -267,8 +266,7 @@ class VisitorLink:
             if self.link.channels[MAIN] is not channel:
                 self._seek(MAIN)
 
-        if self._falling is not None and self._falling.active():
-            self._falling.cancel()
+        _cancel(self._falling)
         late = FALL_BACK + _ROUND_TRIPS * (channel.rtt or 0.0)
         self._falling = self._machinery.reactor.callLater(late, look)
         self._await_better(MAIN)
@@ -337,9 +335,7 @@ class VisitorLink:
         """A channel that had to make a detour is replaced as soon as that may be over."""
         session = self.session
         wait = None if session.dialer is None else session.dialer.better_in(session)
-        waiting = self._detours.pop(slot, None)
-        if waiting is not None and waiting.active():
-            waiting.cancel()
+        _cancel(self._detours.pop(slot, None))
         if wait is not None:
             self._detours[slot] = self._machinery.reactor.callLater(
                 wait, self._look_for_better, slot
@@ -392,8 +388,7 @@ class VisitorLink:
                 self.path.use_session(datagram_session(session))
 
     def _have_patience(self) -> None:
-        if self._patience.active():
-            self._patience.cancel()
+        _cancel(self._patience)
 
     def _nobody_answers(self) -> None:
         why = self._why or f"no channel in {FIRST_CHANNEL:.0f} s"
@@ -402,3 +397,9 @@ class VisitorLink:
     def _give_up(self, why: str, cause: Reset) -> None:
         self._why = why
         self.link.close(cause)
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    """What has been, or is not to be at all, need not be cancelled."""
+    if call is not None and call.active():
+        call.cancel()

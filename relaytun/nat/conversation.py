@@ -30,6 +30,8 @@ class Conversation(DatagramProtocol):
     @ivar own_address: this host's, as the router sees it.
     """
 
+    noisy = False
+
     def __init__(self, reactor: IReactor, host: str, port: int, own_address: str) -> None:
         """@raise CannotListenError: if this host has not that address."""
         self.own_address = own_address
