@@ -24,10 +24,9 @@ from aioquic.quic.congestion.reno import RenoCongestionControl
 from twisted.internet.epollreactor import EPollReactor
 
 from relaytun.nat import quic, quicconnection
+from relaytun.nat.udpsocket import UdpSocket
 from relaytun.plane.accept import close_in_order, reset
 from relaytun.plane.pair import End, is_broken, pair
-
-from .udppath import UdpPath
 
 _KEY = bytes(32)
 
@@ -103,10 +102,12 @@ def _talk(
 ) -> None:
     reactor = EPollReactor()
     near, far = pair()
-    path = UdpPath(reactor, sock, lambda data: pipe.received(data))
+    peer = sock.getpeername()
+    path = UdpSocket(reactor, sock, lambda data, *_: pipe.received(data))
+    path.widen()
     pipe = quic.QuicPipe(
         reactor,
-        path.send,
+        lambda data: path.send(data, peer),
         far,
         client=client,
         key=_KEY,

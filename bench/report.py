@@ -255,15 +255,18 @@ def table(samples: Samples, measure: str, subjects: Sequence[Subject]) -> str:
             value = cell(samples, measure, subject.name, column.key, column.versus)
             line.append("--" if value is None else column.form.format(value))
         lines.append(line)
+    return simple_table(lines)
+
+
+def simple_table(lines: Sequence[Sequence[str]]) -> str:
+    """An RST simple table; numbers stand at the right."""
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     rule = "  ".join("=" * width for width in widths)
-    body = ["  ".join(_pad(line, widths)).rstrip() for line in lines]
+    body = []
+    for first, *others in lines:
+        cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
+        body.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return "\n".join([rule, body[0], rule, *body[1:], rule])
-
-
-def _pad(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    numbers = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
-    return [line[0].ljust(widths[0]), *numbers]
 
 
 def machine() -> dict[str, str]:
@@ -300,7 +303,7 @@ class Report:
         """The page for the documentation."""
         facts = machine()
         parts = [
-            _heading("Benchmark", "="),
+            heading("Benchmark", "="),
             f"Written by ``python -m bench`` on {self.date}. All programs side by side in one run "
             f"over loopback; medians of {self.rounds} rounds; a ratio is taken within each round. "
             f"Machine: {facts['processor']}, {facts['cores']} cores, {facts['kernel']}, Python "
@@ -322,14 +325,14 @@ class Report:
             "come evenly, one by one (no segmentation offload), at most 64 at once. CPU is for "
             "each datagram sent, over all trials. Where *direct* is not far above a subject, the "
             "load was the limit.",
-            _bullets(self._programs()),
+            bullets(self._programs()),
         ]
         if verdicts := self._verdicts():
-            parts += [_heading("What was to be reached", "-"), _bullets(verdicts)]
+            parts += [heading("What was to be reached", "-"), bullets(verdicts)]
         for title, body in self._tables():
-            parts += [_heading(title, "-"), body]
+            parts += [heading(title, "-"), body]
         if self.failures:
-            parts += [_heading("Not measured", "-"), _bullets(self.failures)]
+            parts += [heading("Not measured", "-"), bullets(self.failures)]
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
@@ -358,9 +361,11 @@ class Report:
         return [line for line in lines if line is not None]
 
 
-def _heading(text: str, mark: str) -> str:
+def heading(text: str, mark: str) -> str:
+    """A title and the line below it."""
     return f"{text}\n{mark * len(text)}"
 
 
-def _bullets(lines: Iterable[str]) -> str:
+def bullets(lines: Iterable[str]) -> str:
+    """A list."""
     return "\n".join(f"- {line}" for line in lines)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..report import machine
+from ..report import bullets, heading, machine, simple_table
 from .measures import Row
 
 _FORMS = {"mb_s": "{:.0f}", "cpu": "{:.1f}", "ratio": "{:.2f}", "seconds": "{:.3f}"}
@@ -41,13 +41,13 @@ class Report:
     def text(self) -> str:
         """The tables and verdicts alone."""
         tables = [f"{title}\n\n{body}" for title, body in self._tables()]
-        return "\n\n".join([*tables, _bullets(self._verdicts())]) + "\n"
+        return "\n\n".join([*tables, bullets(self._verdicts())]) + "\n"
 
     def rst(self) -> str:
         """The page for the documentation."""
         facts = machine()
         parts = [
-            _heading("Benchmark of the direct path", "="),
+            heading("Benchmark of the direct path", "="),
             "Written by ``python -m bench.direct --output docs/benchmark-direct.rst`` (as root) "
             f"on {self.date}. Two homes behind NATs that filter by address and port (``portrest`` "
             "of ``tests/natlab``) and a server, as namespaces of one machine, once without "
@@ -65,19 +65,19 @@ class Report:
             "The first streams: the visitor has just started, so that it has no link yet; with and "
             "without a direct path in turn. The direct path counts from the program's connection "
             "until ``relaytun status`` says so.",
-            _bullets(
+            bullets(
                 f"{name}: {about} ({low} MiB, with delay {high})"
                 for name, about in self.subjects.items()
                 for low, high in [self.mib[name]]
             ),
-            _bullets(self.versions),
-            _heading("What was to be reached", "-"),
-            _bullets(self._verdicts()),
+            bullets(self.versions),
+            heading("What was to be reached", "-"),
+            bullets(self._verdicts()),
         ]
         for title, body in self._tables():
-            parts += [_heading(title, "-"), body]
+            parts += [heading(title, "-"), body]
         if self.failures:
-            parts += [_heading("Not measured", "-"), _bullets(self.failures)]
+            parts += [heading("Not measured", "-"), bullets(self.failures)]
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
@@ -117,7 +117,7 @@ class Report:
                 speed = _median(row["mb_s"] for row in rows)
                 line = [_cell("mb_s", speed), *(_cell("ratio", each) for each in ratios)]
                 lines.append([subject, *line, *(_cell("cpu", each) for each in cpu)])
-            found.append((f"Throughput of one stream, {delay} ms one way", _table(lines)))
+            found.append((f"Throughput of one stream, {delay} ms one way", simple_table(lines)))
         if self.openings:
             found.append((f"The first stream, {self.delay_ms} ms one way", self._first_table()))
         return found
@@ -136,7 +136,7 @@ class Report:
             ("the slowest", times[-1]),
         ):
             lines.append([title, _cell("seconds", value), "--", "--"])
-        return _table(lines)
+        return simple_table(lines)
 
     def _medians(self, key: str) -> tuple[float | None, float | None]:
         auto = _median(row[key] for row, _ in self.openings)
@@ -185,22 +185,3 @@ def _median(values: Iterable[float]) -> float | None:
 
 def _cell(form: str, value: float | None) -> str:
     return "--" if value is None else _FORMS[form].format(value)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    """An RST simple table; numbers stand at the right."""
-    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
-    rule = "  ".join("=" * width for width in widths)
-    body = []
-    for first, *others in lines:
-        cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-        body.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join([rule, body[0], rule, *body[1:], rule])
-
-
-def _heading(text: str, mark: str) -> str:
-    return f"{text}\n{mark * len(text)}"
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
