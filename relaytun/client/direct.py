@@ -140,7 +140,7 @@ class Direct:
         @param session: the one of the link's last channel.
         @param found: gets each connection that comes, and how it came; says whether it leads to the
             other client, and is in use now.
-        @param renew: makes a new main channel through the relay, of a session that is live.
+        @param renew: makes a new channel through the relay, of a session that is live.
         @param ended: called once, by C{close}.
         @param punched: if datagrams are to have a path, too.
         """

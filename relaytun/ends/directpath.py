@@ -56,7 +56,7 @@ class Directs(Protocol):
         """
         @param session: the one of the link's last channel.
         @param punched: for a link of a udp service.
-        @param renew: makes a new main channel through the relay, of a session that is live.
+        @param renew: makes a new channel through the relay, of a session that is live.
         """
 
     def prepare(self) -> None:

@@ -76,6 +76,21 @@ def channel(generation: int, path: str = "") -> Any:
     return made
 
 
+def session(service: str, told: list[Message]) -> ClientSession:
+    """The visitor's session for C{service}; what it tells the server goes to C{told}."""
+    return ClientSession(
+        id=SESSION,
+        peer="other",
+        service=service,
+        role=Role.VISITOR,
+        channel_key=bytes(32),
+        relay=RelayAddress(host="192.0.2.9", port=9),
+        since=0,
+        mode="link",
+        tell=told.append,
+    )
+
+
 class DirectCase(SynchronousTestCase):
     """
     @ivar told: what was said to the server.
@@ -87,17 +102,7 @@ class DirectCase(SynchronousTestCase):
         self.clock = Clock()
         self.network = FakeNetwork()
         self.told: list[Message] = []
-        self.session: ClientSession | None = ClientSession(
-            id=SESSION,
-            peer="other",
-            service="web",
-            role=Role.VISITOR,
-            channel_key=bytes(32),
-            relay=RelayAddress(host="192.0.2.9", port=9),
-            since=0,
-            mode="link",
-            tell=self.told.append,
-        )
+        self.session: ClientSession | None = session("web", self.told)
         self.ended: list[Direct] = []
         self.renewals = 0
         self.direct = Direct(

@@ -11,11 +11,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relaytun.client.direct import AT_ONCE, FIRST_WAIT, SOON, STEADY, Direct
-from relaytun.ends.legs import ClientSession
-from relaytun.wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message, RelayAddress
-from relaytun.wire.preamble import Role
+from relaytun.wire.messages import Candidate, Go, MeetingAnswer, MeetingOffer, Message
 
-SESSION = f"{7:032x}"
+from .directsupport import SESSION, channel, session
+
 TCP, UDP = (
     Candidate(kind="host", protocol=protocol, address="192.0.2.1", port=7)  # type: ignore[arg-type]
     for protocol in ("tcp", "udp")
@@ -53,17 +52,7 @@ class DirectDatagramTests(SynchronousTestCase):
         self.network = FakeNetwork()
         self.told: list[Message] = []
         self.used: list[tuple[object, Callable[[], None]]] = []
-        self.session = ClientSession(
-            id=SESSION,
-            peer="other",
-            service="game",
-            role=Role.VISITOR,
-            channel_key=bytes(32),
-            relay=RelayAddress(host="192.0.2.9", port=9),
-            since=0,
-            mode="link",
-            tell=self.told.append,
-        )
+        self.session = session("game", self.told)
 
     def make(self, visitor: bool = True) -> Direct:
         found: Any = None
@@ -81,10 +70,7 @@ class DirectDatagramTests(SynchronousTestCase):
         return direct
 
     def secured(self, direct: Direct, generation: int, path: str = "") -> None:
-        channel = mock.Mock()
-        channel.generation, channel.path = generation, path
-        channel.secret = lambda label, size: bytes([generation]) * size
-        direct.secured(channel)
+        direct.secured(channel(generation, path))
 
     def meet(self, direct: Direct) -> tuple[tuple[Any, ...], Deferred[None]]:
         """An attempt up to its meeting."""

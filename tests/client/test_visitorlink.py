@@ -502,6 +502,12 @@ class DirectTests(LinkTestCase):
         self.assertTrue(await self.meet())
         await until(lambda: self.visitor.link.link.path == "quic")
 
+    async def new_login(self) -> None:
+        """The server comes back, and knows of no session."""
+        old, self.control = self.control, type(self.control)()
+        old.lose()
+        await until(lambda: self.connection.control is self.control)
+
     async def test_moves(self) -> None:
         """Streams go on over it, and without it over the relay again."""
         program, served, _ = await self.running()
@@ -655,9 +661,7 @@ class DirectTests(LinkTestCase):
         """The channel in reserve is of a session of now, too."""
         program, served, _ = await self.running()
         await self.direct()
-        old, self.control = self.control, type(self.control)()
-        old.lose()
-        await until(lambda: self.connection.control is self.control)
+        await self.new_login()
         await self.grant(1)
         await self.channel()
         await until(lambda: self.visitor.link.session.live)
@@ -682,9 +686,7 @@ class DirectTests(LinkTestCase):
     async def test_server_comes_back(self) -> None:
         """A link through the relay looks for a session of now, in which the two can meet."""
         program, served, _ = await self.running()
-        old, self.control = self.control, type(self.control)()
-        old.lose()
-        await until(lambda: self.connection.control is self.control)
+        await self.new_login()
         await self.grant(1)
         await self.channel()
         await until(lambda: self.visitor.link.session.live)
@@ -693,9 +695,7 @@ class DirectTests(LinkTestCase):
     async def test_nothing_better_there(self) -> None:
         """If that is refused for good, the channel that there is goes on."""
         program, served, _ = await self.running()
-        old, self.control = self.control, type(self.control)()
-        old.lose()
-        await until(lambda: self.connection.control is self.control)
+        await self.new_login()
         await self.asked(1)
         self.refuse(Code.FORBIDDEN)
         await until(lambda: not self.visitor.link._seeking)

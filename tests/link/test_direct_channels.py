@@ -10,7 +10,7 @@ from relaytun.link.stream import BULK_SLOT, MAIN
 from relaytun.wire import frames
 from relaytun.wire.frames import Kind, Reset
 
-from .support import BLOCK, LINK_ID, FakeChannel, LinkCase
+from .support import BLOCK, LINK_ID, FakeChannel, LinkCase, Program
 
 
 class DirectCase(LinkCase):
@@ -157,33 +157,33 @@ class ReserveTests(DirectCase):
         self.assert_delivered(program, b"back")
         self.assert_delivered(self.pair.served(program), b"late")
 
+    def opened_late(self) -> Program:
+        """
+        The provider has left the first channel for a direct one, and lost that; the visitor, who
+        knows nothing of it, opens a stream; @return: what is at the provider's end.
+        """
+        near, far = self.pair.dial(MAIN, "lan")
+        near.write()
+        far.take()
+        far.lose()
+        program = self.pair.open().write(b"late")
+        program.turn()
+        self.near.write()
+        self.far.take()
+        return self.pair.served(program)
+
     def test_late_open(self) -> None:
         """A stream whose OPEN comes on it is carried by what there is."""
         _, bulk = self.pair.dial(BULK_SLOT)
         self.pair.settle()
-        near, far = self.pair.dial(MAIN, "lan")
-        near.write()
-        far.take()
-        far.lose()
-        program = self.pair.open().write(b"late")
-        program.turn()
-        self.near.write()
-        self.far.take()
-        self.assertEqual(self.pair.served(program).stream.slot, BULK_SLOT)
-        self.pair.served(program).write(b"back").turn()
+        served = self.opened_late()
+        self.assertEqual(served.stream.slot, BULK_SLOT)
+        served.write(b"back").turn()
         self.assertTrue(bulk.queue)
 
     def test_late_open_without_any(self) -> None:
         """If there is none, it is carried by the next one."""
-        near, far = self.pair.dial(MAIN, "lan")
-        near.write()
-        far.take()
-        far.lose()
-        program = self.pair.open().write(b"late")
-        program.turn()
-        self.near.write()
-        self.far.take()
-        served = self.pair.served(program)
+        served = self.opened_late()
         self.pair.dial(BULK_SLOT)
         for _ in range(4):
             for ends in self.pair.ends[2:]:
