@@ -219,12 +219,13 @@ class Link:
         """A frame came."""
         kind, number = frame.kind, frame.stream
         if kind == Kind.DATA:
-            if number in self.streams:
+            stream = self.streams.get(number)
+            if stream is not None:
                 size = len(frame.payload)
                 self.bytes_in += size
                 if channel.slot == MAIN:
                     self.carriage.came(size)
-                self.streams.received(channel, frame)
+                self.streams.data(stream, frame)
         elif kind == Kind.DATAGRAM:
             self.datagram_received(number, frame.payload)  # type: ignore[arg-type]
         elif kind == Kind.RESUME:

@@ -54,16 +54,9 @@ class Streams(dict[int, Stream]):
         return stream
 
     def received(self, channel: Channel, frame: Frame) -> None:
-        """The other side says something of a stream."""
+        """The other side says something of a stream, other than its bytes."""
         kind, number = frame.kind, frame.stream
-        if kind == Kind.DATA:
-            stream = self.get(number)
-            if stream is not None:
-                known = stream.received
-                stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
-                if stream.received > known:
-                    self._link.advanced()
-        elif kind == Kind.ACK:
+        if kind == Kind.ACK:
             stream = self.get(number)
             if stream is not None and stream.acknowledged(frame.value, frame.limit):
                 self._link.advanced()
@@ -73,6 +66,13 @@ class Streams(dict[int, Stream]):
             self._finished(channel, number, frame.value)
         elif kind == Kind.RST:
             self._reset(channel, number, Reset.of(frame.value))
+
+    def data(self, stream: Stream, frame: Frame) -> None:
+        """Bytes of C{stream} came."""
+        known = stream.received
+        stream.data(frame.value, frame.payload, bool(frame.flags & frames.ACK_NOW))  # type: ignore[arg-type]
+        if stream.received > known:
+            self._link.advanced()
 
     # What is told.
 
